@@ -1,0 +1,52 @@
+"""From token ids to packed batches: which sequences go together, and how they lie in one tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from bge_rerank_integrations.nn.layout import Layout, to_device
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One query and one passage as the model reads them.
+
+    `passage` is where the passage's tokens start and stop in `ids`; `truncated` says that some text was cut away.
+    """
+
+    ids: list[int]
+    passage: tuple[int, int]
+    truncated: bool = False
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Sequences laid end to end. *Shape:* ids (tokens,)"""
+
+    ids: Tensor
+    layout: Layout
+    passages: tuple[tuple[int, int], ...]
+
+    @property
+    def second_text(self) -> Tensor:
+        """For each token, 1 if it stands in the passage or behind it, else 0. *Shape:* (tokens,)"""
+        starts = torch.tensor([start for start, _ in self.passages], device=self.ids.device)
+        lengths = self.layout.cumulative.diff()
+        return (self.layout.positions >= torch.repeat_interleave(starts, lengths)).long()
+
+
+def by_length(sequences: Sequence[TokenSequence]) -> list[int]:
+    """Indices, longest first: neighbours of equal length share a kernel call, and memory peaks in the first batch."""
+    return sorted(range(len(sequences)), key=lambda i: -len(sequences[i].ids))
+
+
+def pack(sequences: Sequence[TokenSequence], device: torch.device) -> PackedBatch:
+    """Lay sequences end to end in one tensor on the device; no padding."""
+    ids = torch.tensor(list(chain.from_iterable(sequence.ids for sequence in sequences)))
+    layout = Layout(tuple(len(sequence.ids) for sequence in sequences), device)
+    return PackedBatch(to_device(ids, device), layout, tuple(sequence.passage for sequence in sequences))

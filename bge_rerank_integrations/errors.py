@@ -1,0 +1,62 @@
+"""What can go wrong, as one tree.
+
+```
+RerankError
+├── CheckpointError          the folder, or a file in it, cannot be used
+│   ├── UnknownFamilyError   no family here runs this architecture
+│   └── WeightsError         a tensor is missing, unexpected, misshapen or not finite
+├── HubError                 the hub was asked and did not deliver
+├── DeviceError              the device does not exist here
+├── OptionError              an option is unknown, out of range or of another family   (also a ValueError)
+├── ScoreError               the model gave NaN or infinity instead of a score
+├── ClosedError              the scorer was closed, or belongs to another process
+└── MissingExtraError        an optional dependency is not installed                   (also an ImportError)
+```
+
+A wrong argument (a text that is no string, a negative `top_n`) is a plain `TypeError` or `ValueError`.
+"""
+
+from __future__ import annotations
+
+
+class RerankError(Exception):
+    """The root: `except RerankError` catches everything this package raises on its own account."""
+
+
+class CheckpointError(RerankError):
+    """The folder, or a file in it, cannot be used."""
+
+
+class UnknownFamilyError(CheckpointError):
+    """No family here runs this architecture."""
+
+
+class WeightsError(CheckpointError):
+    """A tensor is missing, unexpected, misshapen or not finite."""
+
+
+class HubError(RerankError):
+    """The hub was asked and did not deliver."""
+
+
+class DeviceError(RerankError):
+    """The device does not exist here."""
+
+
+class OptionError(RerankError, ValueError):
+    """An option is unknown, out of range or of another family."""
+
+
+class ScoreError(RerankError):
+    """The model gave NaN or infinity instead of a score."""
+
+
+class ClosedError(RerankError):
+    """The scorer was closed, or belongs to another process."""
+
+
+class MissingExtraError(RerankError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'bge-rerank-integrations[{extra}]'")

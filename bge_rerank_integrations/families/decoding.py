@@ -1,0 +1,195 @@
+"""What the three decoder families share: config keys, inputs, and the places of a decoder's tensors."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from bge_rerank_integrations.checkpoint import CheckpointConfig
+from bge_rerank_integrations.errors import CheckpointError, OptionError, UnknownFamilyError
+from bge_rerank_integrations.families.base import Family, RerankModel
+from bge_rerank_integrations.inputs import PROMPTS, DecoderInputs, Limits, tokenize
+from bge_rerank_integrations.nn.activations import ACTIVATIONS
+from bge_rerank_integrations.nn.decoder import DecoderLayer, DecoderShape, DecoderStack
+from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.weights import Target
+
+SEPARATOR = "\n"
+
+
+class DecoderConfig(CheckpointConfig):
+    """The keys of config.json that all decoders have."""
+
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
+    max_position_embeddings: PositiveInt
+    rms_norm_eps: PositiveFloat = 1e-6
+    rope_theta: PositiveFloat = 10000.0
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
+    attention_bias: bool = False
+
+    def shape(self, depth: int, activation: str, **differences: Any) -> DecoderShape:
+        """The stack's numbers, `differences` over what is common; a bias or a scaled rotation is refused."""
+        kv_heads = self.num_key_value_heads or self.num_attention_heads
+        if self.num_attention_heads % kv_heads:
+            raise CheckpointError(f"{self.num_attention_heads} heads cannot share {kv_heads} key-value heads evenly")
+        head_dim = self.head_dim or self.hidden_size // self.num_attention_heads
+        if head_dim % 2:
+            raise CheckpointError(f"head_dim {head_dim} is odd, which rotary positions cannot be")
+        if activation not in ACTIVATIONS:
+            raise CheckpointError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        # transformers 5 writes the rotation's numbers under rope_parameters
+        rope = self.rope_parameters or self.rope_scaling or {}
+        if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+            raise UnknownFamilyError(f"rotary positions of type {kind!r}: only unscaled ones are known")
+        if self.attention_bias:
+            raise UnknownFamilyError("attention_bias true: only decoders without biases are known")
+        common = {
+            "vocabulary": self.vocab_size,
+            "width": self.hidden_size,
+            "layers": depth,
+            "heads": self.num_attention_heads,
+            "kv_heads": kv_heads,
+            "head_dim": head_dim,
+            "feed_forward": self.intermediate_size,
+            "norm_eps": self.rms_norm_eps,
+            "activation": activation,
+            "rope_theta": float(rope.get("rope_theta", self.rope_theta)),
+            "attention_scale": head_dim**-0.5,
+        }
+        return DecoderShape(**{**common, **differences})
+
+
+class DecoderFamily(Family):
+    """A family whose inputs end with a prompt and whose score is read at the last token."""
+
+    config: DecoderConfig
+    default_prompt: ClassVar[str]
+
+    @property
+    def longest(self) -> int:
+        return self.config.max_position_embeddings
+
+    @property
+    def layers(self) -> int:
+        return self.config.num_hidden_layers
+
+    def inputs(self, options: ScoringOptions, limits: Limits) -> DecoderInputs:
+        checkpoint = self.checkpoint
+        prompt = self.default_prompt if options.prompt is None else PROMPTS.get(options.prompt, options.prompt)
+        separator, prompt_ids = tokenize(checkpoint.tokenizer, [SEPARATOR, prompt])
+        bos = checkpoint.special_token_id("bos_token")
+        has_bos = bos is not None and bos != checkpoint.special_token_id("pad_token")
+        return DecoderInputs(
+            checkpoint.tokenizer,
+            limits,
+            bos=[bos] if bos is not None and has_bos else [],
+            separator=separator,
+            prompt=prompt_ids,
+            query_instruction="A: " if options.query_instruction is None else options.query_instruction,
+            passage_instruction="B: " if options.passage_instruction is None else options.passage_instruction,
+        )
+
+    def yes_token(self) -> int:
+        """The first token of "Yes", whose logit the score is where the head has a row for every token."""
+        (ids,) = tokenize(self.checkpoint.tokenizer, ["Yes"])
+        if not ids or ids[0] >= self.config.vocab_size:
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: the tokenizer gives 'Yes' no token of the model's vocabulary"
+            )
+        return ids[0]
+
+
+class CutoffFamily(DecoderFamily):
+    """A decoder family whose score can be read after any of several layers."""
+
+    @property
+    @abstractmethod
+    def allowed_cutoffs(self) -> tuple[int, ...]:
+        """After how many layers a score may be read, ascending."""
+
+    def cutoffs(self, options: ScoringOptions, asked: Sequence[int] | None) -> tuple[int, ...]:
+        """The layers to read scores from, in the order asked; the last layer where nothing is asked."""
+        if asked is None:
+            asked = (self.allowed_cutoffs[-1] if options.cutoff_layer is None else options.cutoff_layer,)
+        if not asked:
+            raise OptionError("cutoff_layers is empty: name at least one layer")
+        for layer in asked:
+            if layer not in self.allowed_cutoffs:
+                raise OptionError(
+                    f"cutoff layer {layer!r} is not possible here: use one of {_ranges(self.allowed_cutoffs)}"
+                )
+        return tuple(asked)
+
+
+class DecoderModel(RerankModel):
+    """A decoder stack, the tensors of which have the names of transformers' decoders."""
+
+    ignored = (r"model\.layers\.\d+\.self_attn\.rotary_emb\.(inv_freq|cos_cached|sin_cached)",)
+
+    def __init__(self, shape: DecoderShape, layers: int) -> None:
+        super().__init__()
+        self.layers = layers
+        """How many layers the checkpoint has; the stack may have fewer."""
+        self.stack = DecoderStack(shape)
+
+    def stack_targets(self) -> dict[str, Target]:
+        stack = self.stack
+        targets = {
+            "model.embed_tokens.weight": Target.whole(stack.words.weight),
+            "model.norm.weight": Target.whole(stack.norm.weight),
+        }
+        for i in range(self.layers):
+            built = i < len(stack.layers)
+            for name, place in _layer_places(stack.layers[i if built else 0]).items():
+                targets[f"model.layers.{i}.{name}.weight"] = Target(place if built else None, tuple(place.shape))
+        return targets
+
+
+def _layer_places(layer: nn.Module) -> dict[str, Tensor]:
+    assert isinstance(layer, DecoderLayer)
+    shape = layer.shape
+    kv_width = shape.kv_heads * shape.head_dim
+    query, key, value = layer.qkv.weight.split((layer.query_width, kv_width, kv_width))
+    gate, up = layer.gate_up.weight.chunk(2)
+    places = {
+        "self_attn.q_proj": query,
+        "self_attn.k_proj": key,
+        "self_attn.v_proj": value,
+        "self_attn.o_proj": layer.out.weight,
+        "mlp.gate_proj": gate,
+        "mlp.up_proj": up,
+        "mlp.down_proj": layer.down.weight,
+        "input_layernorm": layer.attention_norm.weight,
+    }
+    if shape.post_norms:
+        assert isinstance(layer.attention_post_norm.weight, Tensor)
+        assert isinstance(layer.feed_forward_post_norm.weight, Tensor)
+        places["post_attention_layernorm"] = layer.attention_post_norm.weight
+        places["pre_feedforward_layernorm"] = layer.feed_forward_norm.weight
+        places["post_feedforward_layernorm"] = layer.feed_forward_post_norm.weight
+    else:
+        places["post_attention_layernorm"] = layer.feed_forward_norm.weight
+    return places
+
+
+def dot(states: Tensor, row: Tensor) -> Tensor:
+    """One logit for each state, in float32. *Shape:* (sequences, width) and (1, width) -> (sequences,)"""
+    return torch.nn.functional.linear(states, row).float().squeeze(-1)
+
+
+def _ranges(layers: Sequence[int]) -> str:
+    if len(layers) > 2 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]} to {layers[-1]}"
+    return ", ".join(map(str, layers))

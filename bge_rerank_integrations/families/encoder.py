@@ -1,0 +1,168 @@
+"""encoder: cross-encoders on XLM-RoBERTa (bge-reranker-base, -large, -v2-m3) or BERT; the score is their one logit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from bge_rerank_integrations.batching import PackedBatch
+from bge_rerank_integrations.checkpoint import Checkpoint, CheckpointConfig
+from bge_rerank_integrations.errors import CheckpointError, UnknownFamilyError
+from bge_rerank_integrations.families.base import Family, Recipe, RerankModel
+from bge_rerank_integrations.inputs import EncoderInputs, EncoderTemplate, Limits
+from bge_rerank_integrations.nn.activations import ACTIVATIONS
+from bge_rerank_integrations.nn.encoder import EncoderLayer, EncoderShape, EncoderStack
+from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.weights import Target
+
+PREFIXES = {"xlm-roberta": "roberta", "roberta": "roberta", "camembert": "roberta", "bert": "bert"}
+"""The name under which each model type keeps its encoder."""
+
+
+class EncoderConfig(CheckpointConfig):
+    """The keys of config.json."""
+
+    model_type: str
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    intermediate_size: PositiveInt
+    max_position_embeddings: PositiveInt
+    type_vocab_size: PositiveInt = 1
+    layer_norm_eps: PositiveFloat = 1e-5
+    hidden_act: str = "gelu"
+    pad_token_id: int = Field(default=1, ge=0)
+    position_embedding_type: str | None = "absolute"
+
+    @property
+    def is_roberta(self) -> bool:
+        return PREFIXES[self.model_type] == "roberta"
+
+    def shape(self) -> EncoderShape:
+        if self.hidden_size % self.num_attention_heads:
+            raise CheckpointError(f"hidden_size {self.hidden_size} does not divide by {self.num_attention_heads} heads")
+        if self.hidden_act not in ACTIVATIONS:
+            raise CheckpointError(f"hidden_act {self.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
+        if self.position_embedding_type not in ("absolute", None):
+            raise UnknownFamilyError(
+                f"position_embedding_type {self.position_embedding_type!r}: only 'absolute' is known"
+            )
+        return EncoderShape(
+            vocabulary=self.vocab_size,
+            width=self.hidden_size,
+            layers=self.num_hidden_layers,
+            heads=self.num_attention_heads,
+            feed_forward=self.intermediate_size,
+            positions=self.max_position_embeddings,
+            token_types=self.type_vocab_size,
+            norm_eps=self.layer_norm_eps,
+            activation=self.hidden_act,
+            pad_token=self.pad_token_id if self.is_roberta else None,
+        )
+
+
+class EncoderFamily(Family):
+    name = "encoder"
+
+    @classmethod
+    def claims(cls, checkpoint: Checkpoint) -> bool:
+        return checkpoint.model_type in PREFIXES
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        if checkpoint.model_type not in PREFIXES:
+            raise UnknownFamilyError(
+                f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is no encoder of {', '.join(PREFIXES)}"
+            )
+        self.config = checkpoint.read_config(EncoderConfig)
+        heads = [name for name in checkpoint.tensors if name.startswith("classifier.")]
+        if not heads:
+            raise UnknownFamilyError(
+                f"{checkpoint.folder}: {checkpoint.architecture} has no classifier head, so it is an embedding or "
+                "language model and cannot rerank: use one whose architecture ends with ForSequenceClassification"
+            )
+
+    @property
+    def longest(self) -> int:
+        # RoBERTa gives no text the positions up to and with pad_token_id
+        reserved = self.config.pad_token_id + 1 if self.config.is_roberta else 0
+        return self.config.max_position_embeddings - reserved
+
+    def inputs(self, options: ScoringOptions, limits: Limits) -> EncoderInputs:
+        tokenizer = self.checkpoint.tokenizer
+        return EncoderInputs(
+            tokenizer,
+            EncoderTemplate.of(tokenizer),
+            limits,
+            options.query_instruction or "",
+            options.passage_instruction or "",
+        )
+
+    @property
+    def layers(self) -> int:
+        return self.config.num_hidden_layers
+
+    def build(self, depth: int) -> EncoderModel:
+        template = EncoderTemplate.of(self.checkpoint.tokenizer)
+        second_type = template.second_type if self.config.type_vocab_size > 1 else 0
+        return EncoderModel(self.config, second_type)
+
+
+class EncoderModel(RerankModel):
+    """Encoder, then dense, tanh and projection of the first token's state; BERT calls that dense layer its pooler."""
+
+    ignored = (r"(roberta|bert)\.embeddings\.position_ids", r"roberta\.pooler\.dense\.(weight|bias)")
+
+    def __init__(self, config: EncoderConfig, second_type: int) -> None:
+        super().__init__()
+        self.config = config
+        self.second_type = second_type
+        self.stack = EncoderStack(config.shape())
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.projection = nn.Linear(config.hidden_size, 1)
+
+    def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
+        types = batch.second_text if self.second_type else None
+        state = self.stack.read(batch.ids, types, batch.layout)
+        scores: Tensor = self.projection(torch.tanh(self.dense(state)))
+        return scores
+
+    def targets(self) -> dict[str, Target]:
+        root, stack = PREFIXES[self.config.model_type], self.stack
+        targets = {
+            f"{root}.embeddings.word_embeddings.weight": Target.whole(stack.words.weight),
+            f"{root}.embeddings.position_embeddings.weight": Target.whole(stack.positions.weight),
+            f"{root}.embeddings.token_type_embeddings.weight": Target.whole(stack.types.weight),
+            **_both(f"{root}.embeddings.LayerNorm", stack.norm),
+        }
+        for i, layer in enumerate(stack.layers):
+            targets |= _layer_targets(f"{root}.encoder.layer.{i}", layer)
+        if self.config.is_roberta:
+            targets |= _both("classifier.dense", self.dense) | _both("classifier.out_proj", self.projection)
+        else:
+            targets |= _both("bert.pooler.dense", self.dense) | _both("classifier", self.projection)
+        return targets
+
+
+def _layer_targets(name: str, layer: Any) -> dict[str, Target]:
+    assert isinstance(layer, EncoderLayer)
+    targets = (
+        _both(f"{name}.attention.output.dense", layer.out)
+        | _both(f"{name}.attention.output.LayerNorm", layer.attention_norm)
+        | _both(f"{name}.intermediate.dense", layer.up)
+        | _both(f"{name}.output.dense", layer.down)
+        | _both(f"{name}.output.LayerNorm", layer.output_norm)
+    )
+    weights, biases = layer.qkv.weight.chunk(3), layer.qkv.bias.chunk(3)
+    for part, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
+        targets[f"{name}.attention.self.{part}.weight"] = Target.whole(weight)
+        targets[f"{name}.attention.self.{part}.bias"] = Target.whole(bias)
+    return targets
+
+
+def _both(name: str, module: nn.Linear | nn.LayerNorm) -> dict[str, Target]:
+    return {f"{name}.weight": Target.whole(module.weight), f"{name}.bias": Target.whole(module.bias)}

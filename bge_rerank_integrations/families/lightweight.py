@@ -1,0 +1,162 @@
+"""lightweight: bge-reranker-v2.5-gemma2-lightweight, a Gemma 2 with many heads and passages merged on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from bge_rerank_integrations.batching import PackedBatch
+from bge_rerank_integrations.checkpoint import Checkpoint
+from bge_rerank_integrations.errors import CheckpointError, UnknownFamilyError
+from bge_rerank_integrations.families.base import Recipe
+from bge_rerank_integrations.families.decoding import CutoffFamily, DecoderConfig, DecoderModel, dot
+from bge_rerank_integrations.inputs import PROMPTS
+from bge_rerank_integrations.nn.decoder import DecoderShape, Stream
+from bge_rerank_integrations.nn.layout import Layout
+from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.weights import Target
+
+Passages = tuple[tuple[int, int], ...]
+
+
+class CostWiseGemmaConfig(DecoderConfig):
+    """The keys of config.json, with the defaults of the publisher's configuration class."""
+
+    hidden_activation: str = "gelu_pytorch_tanh"
+    query_pre_attn_scalar: PositiveFloat
+    sliding_window: PositiveInt | None = None
+    attn_logit_softcapping: PositiveFloat | None = None
+    final_logit_softcapping: PositiveFloat | None = None
+    start_layer: PositiveInt
+    layer_sep: PositiveInt = 1
+    layer_wise: bool = True
+
+
+class LightweightFamily(CutoffFamily):
+    name = "lightweight"
+    options = frozenset(
+        {"prompt", "cutoff_layer", "compress_ratio", "compress_layers", "head_index", "attention_softcap"}
+    )
+    default_prompt = PROMPTS["answer"]
+
+    @classmethod
+    def claims(cls, checkpoint: Checkpoint) -> bool:
+        return checkpoint.model_type == "cost_wise_gemma"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        if checkpoint.model_type not in ("cost_wise_gemma", "gemma2"):
+            raise UnknownFamilyError(
+                f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is no 'cost_wise_gemma'"
+            )
+        self.config: CostWiseGemmaConfig = checkpoint.read_config(CostWiseGemmaConfig)
+        if not self.config.layer_wise:
+            raise UnknownFamilyError(
+                f"{checkpoint.folder}: layer_wise false: only models with heads behind layers are known"
+            )
+        if self.config.start_layer > self.layers:
+            raise CheckpointError(
+                f"{checkpoint.folder}: start_layer {self.config.start_layer} is past the last of {self.layers} layers"
+            )
+
+    @property
+    def allowed_cutoffs(self) -> tuple[int, ...]:
+        return tuple(range(self.config.start_layer, self.layers + 1, self.config.layer_sep))
+
+    def recipe(self, options: ScoringOptions, cutoffs: Sequence[int] | None = None) -> Recipe:
+        compresses = options.compress_ratio > 1
+        return Recipe(
+            cutoffs=self.cutoffs(options, cutoffs),
+            compress_ratio=options.compress_ratio,
+            compress_layers=options.compress_layers if compresses else (),
+            head_index=options.head_index,
+            attention_softcap=options.attention_softcap,
+        )
+
+    def build(self, depth: int) -> LightweightModel:
+        config = self.config
+        shape = config.shape(
+            depth,
+            config.hidden_activation,
+            attention_scale=config.query_pre_attn_scalar**-0.5,
+            embedding_scale=config.hidden_size**0.5,
+            norm_offset=1.0,
+            post_norms=True,
+            # every other layer, from the first on, sees only the nearest tokens
+            windows=[config.sliding_window if i % 2 == 0 else None for i in range(self.layers)],
+        )
+        return LightweightModel(shape, config, len(self.allowed_cutoffs))
+
+
+class LightweightModel(DecoderModel):
+    """The stack, run in stretches between cutoffs and compressions, and one head for each allowed cutoff."""
+
+    def __init__(self, shape: DecoderShape, config: CostWiseGemmaConfig, heads: int) -> None:
+        super().__init__(shape, config.num_hidden_layers)
+        self.config = config
+        self.heads = nn.Parameter(torch.empty(heads, 1, shape.width))
+
+    def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
+        softcap = self.config.attn_logit_softcapping if recipe.attention_softcap else None
+        stream = self.stack.embed(batch.ids, batch.layout, softcap)
+        passages = batch.passages
+        deepest = max(recipe.cutoffs)
+        merges = {layer for layer in recipe.compress_layers if 0 < layer < deepest}
+        states: dict[int, Tensor] = {}
+        done = 0
+        for stop in sorted({*recipe.cutoffs, *merges}):
+            if stop == deepest:
+                states[stop] = self.stack.run_to_last(stream, done, stop)
+                break
+            stream = self.stack.run(stream, done, stop)
+            if stop in recipe.cutoffs:
+                states[stop] = stream.hidden[stream.layout.last]
+            if stop in merges:
+                stream, passages = merge_passages(stream, passages, recipe.compress_ratio)
+            done = stop
+        scores = [self._head(place, cutoff, states[cutoff], recipe) for place, cutoff in enumerate(recipe.cutoffs)]
+        return torch.stack(scores, 1)
+
+    def _head(self, place: int, cutoff: int, state: Tensor, recipe: Recipe) -> Tensor:
+        by_layer = (cutoff - self.config.start_layer) // self.config.layer_sep
+        head = self.heads[place if recipe.head_index == "position" else by_layer]
+        score = dot(self.stack.finish(state), head)
+        cap = self.config.final_logit_softcapping
+        return score if cap is None else cap * torch.tanh(score / cap)
+
+    def targets(self) -> dict[str, Target]:
+        targets = self.stack_targets()
+        for i, head in enumerate(self.heads):
+            targets[f"lm_head.{i}.linear_head.weight"] = Target.whole(head)
+        return targets
+
+
+def merge_passages(stream: Stream, passages: Passages, ratio: int) -> tuple[Stream, Passages]:
+    """Average each passage's states in groups of `ratio`; the last group is the mean of what it has.
+
+    Query, separator and prompt stay as they are, and positions count anew from 0, because they follow from the layout.
+
+    Args:
+        passages: for each sequence, where its passage starts and stops.
+    """
+    groups: list[Tensor] = []
+    lengths, merged = [], []
+    total = 0
+    for length, (start, stop) in zip(stream.layout.lengths, passages, strict=True):
+        count = -(-(stop - start) // ratio)
+        places = torch.arange(length)
+        group = torch.where(places < start, places, start + (places - start) // ratio)
+        group = torch.where(places < stop, group, places - (stop - start) + count)
+        groups.append(group + total)
+        lengths.append(length - (stop - start) + count)
+        merged.append((start, start + count))
+        total += lengths[-1]
+    index = torch.cat(groups).to(stream.hidden.device)
+    sums = stream.hidden.new_zeros(total, stream.hidden.shape[1]).index_add_(0, index, stream.hidden)
+    sizes = torch.bincount(index, minlength=total).to(sums.dtype)
+    layout = Layout(tuple(lengths), stream.layout.device)
+    return replace(stream, hidden=sums / sizes[:, None], layout=layout), tuple(merged)

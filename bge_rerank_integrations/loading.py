@@ -1,0 +1,247 @@
+"""From a name to a scorer: folder or hub -> family -> build -> strict load, on the right device in the right dtype."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bge_rerank_integrations.batching import TokenSequence, pack
+from bge_rerank_integrations.checkpoint import Checkpoint
+from bge_rerank_integrations.engine import Engine, Scores
+from bge_rerank_integrations.errors import CheckpointError, DeviceError, HubError, OptionError
+from bge_rerank_integrations.families import family_class, find_family
+from bge_rerank_integrations.families.base import Family, Recipe, RerankModel
+from bge_rerank_integrations.options import HeadIndex, Scale, ScoringOptions
+from bge_rerank_integrations.scorer import Core, Scorer
+from bge_rerank_integrations.weights import load_weights
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+HUB_FILES = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "adapter_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+]
+CPU_TOKEN_BUDGET = 4096
+CUDA_TOKEN_BUDGET = 32768
+
+
+def load_scorer(
+    model: str | os.PathLike[str],
+    *,
+    family: str | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    devices: str | Sequence[str] | None = None,
+    dtype: str = "auto",
+    max_length: int = 512,
+    query_max_length: int | None = None,
+    scale: Scale = "logit",
+    query_instruction: str | None = None,
+    passage_instruction: str | None = None,
+    prompt: str | None = None,
+    cutoff_layer: int | None = None,
+    compress_ratio: int = 1,
+    compress_layers: Sequence[int] = (8,),
+    head_index: HeadIndex = "position",
+    attention_softcap: bool = False,
+    token_budget: int | None = None,
+) -> Scorer:
+    """Load a BGE reranker.
+
+    Args:
+        model: a hub id such as "BAAI/bge-reranker-v2-m3", a local folder, or "demo" for the demonstration model that
+            comes with this package (small, English, for trying things out only).
+        family: "encoder", "llm", "layerwise" or "lightweight"; None: read from the checkpoint itself.
+        revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
+        devices: such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else the
+        CPU.
+        dtype: "float32", "float16", "bfloat16"; "auto": float32 on the CPU, half precision on a GPU.
+        token_budget: tokens a batch may hold; None: chosen for the device.
+
+    The other arguments are the fields of `options.ScoringOptions`, which documents them; `Scorer.with_options`
+    changes them.
+
+    Raises:
+        CheckpointError: the folder or a file in it cannot be used; nothing in it is ever executed.
+        HubError: the hub or its cache did not deliver.
+        DeviceError: a device does not exist here.
+        OptionError: an option is unknown, out of range or of another family.
+    """
+    options = ScoringOptions(
+        max_length=max_length,
+        query_max_length=query_max_length,
+        scale=scale,
+        query_instruction=query_instruction,
+        passage_instruction=passage_instruction,
+        prompt=prompt,
+        cutoff_layer=cutoff_layer,
+        compress_ratio=compress_ratio,
+        compress_layers=tuple(compress_layers) if isinstance(compress_layers, list) else compress_layers,  # type: ignore[arg-type]
+        head_index=head_index,
+        attention_softcap=attention_softcap,
+    )
+    if token_budget is not None and (not isinstance(token_budget, int) or token_budget < 1):
+        raise OptionError(f"token_budget={token_budget!r}: use a whole number of 1 or more")
+    chosen = choose_devices(devices)
+    wanted = choose_dtype(dtype, chosen)
+    checkpoint = Checkpoint(find_folder(model, revision, cache_dir, local_files_only))
+    kind = find_family(checkpoint) if family is None else family_class(family)
+    found = kind(checkpoint)
+    found.check(options)
+    depth = found.recipe(options).depth(found.layers)
+    with ExitStack() as undo:
+        replicas = []
+        for device in chosen:
+            replicas.append(Replica(found, device, wanted, depth))
+            undo.callback(replicas[-1].close)
+        budget = token_budget or (CUDA_TOKEN_BUDGET if chosen[0].type == "cuda" else CPU_TOKEN_BUDGET)
+        engine = Engine(replicas, budget)
+        undo.callback(engine.close)
+        scorer = Scorer(Core(found, engine, str(wanted).removeprefix("torch.")), options)
+        undo.pop_all()
+    return scorer
+
+
+class Replica:
+    """One copy of the model on one device, used by one thread."""
+
+    def __init__(self, family: Family, device: torch.device, dtype: torch.dtype, depth: int) -> None:
+        """
+        Args:
+            depth: how many layers to load; the rest follow when a recipe needs them.
+        """
+        self.family = family
+        self.device = device
+        self.dtype = dtype
+        self._load(depth)
+
+    def _load(self, depth: int) -> None:
+        self.depth = 0
+        self.model: RerankModel | None = None  # frees a shallower one first
+        with torch.device("meta"):
+            model = self.family.build(depth)
+        model = model.to(self.dtype).to_empty(device=self.device).eval().requires_grad_(False)
+        load_weights(self.family.checkpoint, model.targets(), model.ignored)
+        self.model, self.depth = model, depth
+
+    @torch.inference_mode()
+    def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> Scores:
+        if (depth := recipe.depth(self.family.layers)) > self.depth:
+            self._load(depth)
+        assert self.model is not None
+        scores: Scores = self.model.score(pack(sequences, self.device), recipe).float().tolist()
+        return scores
+
+    def close(self) -> None:
+        self.model = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def find_folder(
+    model: str | os.PathLike[str],
+    revision: str | None,
+    cache_dir: str | os.PathLike[str] | None,
+    local_files_only: bool,
+) -> Path:
+    """The folder of a checkpoint: as given, this package's own, or from the hub or its cache."""
+    if not isinstance(model, (str, os.PathLike)) or not str(model):
+        raise TypeError(f"model={model!r}: give a hub id, a folder or 'demo'")
+    if model == "demo":
+        return Path(str(files("bge_rerank_integrations") / "demo" / "model"))
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(model)
+    if folder.exists():
+        raise CheckpointError(f"{name} is a file: give the folder that holds it")
+    if isinstance(model, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") != 1 or "\\" in name:
+        raise CheckpointError(f"{name} is no folder here, and no hub id, which has the form 'owner/name'")
+    return _from_hub(name, revision, cache_dir, local_files_only)
+
+
+def _from_hub(
+    name: str, revision: str | None, cache_dir: str | os.PathLike[str] | None, local_files_only: bool
+) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            cache_dir=None if cache_dir is None else str(cache_dir),
+            local_files_only=local_files_only,
+            allow_patterns=HUB_FILES,
+        )
+    except HFValidationError as error:
+        raise CheckpointError(f"{name} is no folder here and no hub id: {error}") from error
+    except LocalEntryNotFoundError as error:
+        reason = "local_files_only is set" if local_files_only else "the hub cannot be reached"
+        raise HubError(
+            f"{name} is not in the hub's cache ({cache_dir or 'the default one'}) and {reason}: connect, or fetch it "
+            f"elsewhere with `hf download {name}` and give its folder or cache_dir"
+        ) from error
+    except HfHubHTTPError as error:
+        raise HubError(
+            f"the hub refused {name} at revision {revision or 'main'}: {error}. "
+            "Check the name, the revision and your token"
+        ) from error
+    except OSError as error:
+        raise HubError(
+            f"{name} could not be fetched: {error}. Check the connection and the disk, then try again"
+        ) from error
+    return Path(folder)
+
+
+def choose_devices(devices: str | Sequence[str] | None) -> list[torch.device]:
+    """Where to put the model; one device unless several are named, and never one that is not there."""
+    if devices is None:
+        return [torch.device("cuda:0" if torch.cuda.is_available() else "cpu")]
+    names: Sequence[Any] = [devices] if isinstance(devices, (str, torch.device)) else devices
+    if not names:
+        raise DeviceError("devices is empty: name at least one, such as 'cpu' or 'cuda:0', or use None")
+    return [_device(name) for name in names]
+
+
+def _device(name: Any) -> torch.device:
+    if not isinstance(name, (str, torch.device)):
+        raise DeviceError(f"device {name!r}: use a name such as 'cpu' or 'cuda:0'")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device {name!r}: use a name such as 'cpu' or 'cuda:0'") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        device = torch.device("cuda", device.index or 0)
+        if device.index >= count:
+            known = ", ".join(f"cuda:{i}" for i in range(count)) or "no CUDA device"
+            raise DeviceError(f"device {str(name)!r} does not exist: this machine has {known}; 'cpu' always works")
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("device 'mps' does not exist on this machine: 'cpu' always works")
+    elif device.type != "cpu":
+        raise DeviceError(f"device {str(name)!r} is not supported: use 'cpu', 'cuda:N' or 'mps'")
+    return device
+
+
+def choose_dtype(dtype: str, devices: Sequence[torch.device]) -> torch.dtype:
+    """The dtype asked for; "auto": half precision on GPUs, float32 elsewhere, where half is slower."""
+    if dtype == "auto":
+        if all(device.type == "cuda" for device in devices):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.float32
+    if dtype not in DTYPES:
+        raise OptionError(f"dtype={dtype!r}: use 'auto', {', '.join(map(repr, DTYPES))}")
+    return DTYPES[dtype]

@@ -1,0 +1,1 @@
+"""Transformer blocks over packed sequences; torch only, no knowledge of any model's name."""

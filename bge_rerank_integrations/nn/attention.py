@@ -1,0 +1,204 @@
+"""Attention over packed sequences: one entry point, three ways to compute it.
+
+Which way is measured, not configured. On the CPU one SDPA call for each run of equal lengths is fastest (a block mask
+over the whole batch is 8 times slower, jagged nested tensors 30 times). On CUDA in half precision the variable-length
+flash kernel takes the packed tensors as they are; whatever it cannot do goes through a padded SDPA call.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bge_rerank_integrations.nn.layout import Layout
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    queries: Layout,
+    keys: Layout,
+    *,
+    scale: float,
+    causal: bool = False,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Each sequence's queries over that sequence's keys.
+
+    Where a sequence has fewer queries than keys, its queries belong to its last tokens if `causal`.
+
+    Args:
+        query: *Shape:* (query tokens, heads, head_dim)
+        key, value: *Shape:* (key tokens, kv_heads, head_dim); `heads` is a multiple of `kv_heads`.
+        queries, keys: the layouts of the two; as many sequences in each.
+        scale: factor on the dot products.
+        causal: whether a token sees only itself and those before it.
+        window: if causal, how many tokens it sees at most, itself included; None: all.
+        softcap: bound the scaled dot products by `softcap * tanh(x / softcap)` (Gemma 2).
+
+    Returns:
+        *Shape:* (query tokens, heads, head_dim)
+    """
+    if window is not None and window >= keys.longest:
+        window = None
+    if query.device.type != "cuda":
+        return _by_runs(query, key, value, queries, keys, scale, causal, window, softcap)
+    if softcap is None and query.dtype in (torch.float16, torch.bfloat16) and _varlen_parameters():
+        return _varlen(query, key, value, queries, keys, scale, causal, window)
+    return _padded(query, key, value, queries, keys, scale, causal, window, softcap)
+
+
+def _by_runs(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    queries: Layout,
+    keys: Layout,
+    scale: float,
+    causal: bool,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    out = torch.empty_like(query)
+    q_start = sequence = 0
+    for k_start, count, length in keys.runs:
+        q_length = queries.lengths[sequence]  # sequences of equally many keys have equally many queries: all or one
+        q_stop, k_stop = q_start + count * q_length, k_start + count * length
+        q, k, v = (
+            x.unflatten(0, (count, -1)).transpose(1, 2)
+            for x in (query[q_start:q_stop], key[k_start:k_stop], value[k_start:k_stop])
+        )
+        mask = _causal_mask(q_length, length, window, query.device) if causal else None
+        attended = _dense(q, k, v, mask, scale, causal and q_length == length and window is None, softcap)
+        out[q_start:q_stop] = attended.transpose(1, 2).flatten(0, 1)
+        q_start, sequence = q_stop, sequence + count
+    return out
+
+
+def _padded(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    queries: Layout,
+    keys: Layout,
+    scale: float,
+    causal: bool,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    q, k, v = _pad(query, queries), _pad(key, keys), _pad(value, keys)
+    lengths = keys.cumulative.diff()[:, None, None, None]
+    places = torch.arange(keys.longest, device=query.device)
+    seen = places < lengths  # (sequences, 1, 1, longest)
+    if causal:
+        shift = lengths - queries.cumulative.diff()[:, None, None, None]
+        distance = shift + torch.arange(queries.longest, device=query.device)[:, None] - places
+        seen = seen & (distance >= 0)
+        if window is not None:
+            seen = seen & (distance < window)
+        seen = seen | (places == 0)  # a padding query must see something, or its NaN would spread
+    attended = _dense(q, k, v, seen, scale, False, softcap).transpose(1, 2)
+    sequence = torch.repeat_interleave(
+        torch.arange(len(queries.lengths), device=query.device), queries.cumulative.diff(), output_size=queries.tokens
+    )
+    return attended[sequence, queries.positions]
+
+
+def _pad(packed: Tensor, layout: Layout) -> Tensor:
+    """*Shape:* (tokens, heads, dim) -> (sequences, heads, longest, dim), zeros behind each sequence."""
+    padded = packed.new_zeros(len(layout.lengths), layout.longest, *packed.shape[1:])
+    sequence = torch.repeat_interleave(
+        torch.arange(len(layout.lengths), device=packed.device), layout.cumulative.diff(), output_size=layout.tokens
+    )
+    padded[sequence, layout.positions] = packed
+    return padded.transpose(1, 2)
+
+
+def _causal_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Which keys each query sees; None where SDPA needs no mask. *Shape:* (queries, keys)"""
+    if window is None and queries in (1, keys):
+        return None
+    distance = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
+    seen = distance >= 0
+    return seen if window is None else seen & (distance < window)
+
+
+def _dense(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, is_causal: bool, softcap: float | None
+) -> Tensor:
+    """*Shape:* (sequences, heads, length, dim) for all three, and for the result."""
+    if softcap is None:
+        grouped = query.shape[1] != key.shape[1]
+        return F.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=is_causal, scale=scale, enable_gqa=grouped
+        )
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    logits = softcap * torch.tanh(query @ key.transpose(-1, -2) * (scale / softcap))
+    if is_causal:
+        mask = logits.new_ones(logits.shape[-2:], dtype=torch.bool).tril()
+    if mask is not None:
+        logits = logits.masked_fill(~mask, float("-inf"))
+    return logits.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
+
+
+def _varlen(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    queries: Layout,
+    keys: Layout,
+    scale: float,
+    causal: bool,
+    window: int | None,
+) -> Tensor:
+    """torch's variable-length flash attention, whose signature grew from release to release."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    known = _varlen_parameters()
+    options: dict[str, Any] = {}
+    if "window_size" in known:
+        options["window_size"] = (-1 if window is None else window - 1, 0) if causal else (-1, -1)
+    elif window is None:
+        options["is_causal"] = causal
+    else:
+        return _padded(query, key, value, queries, keys, scale, causal, window, None)
+    if "scale" in known:
+        options["scale"] = scale
+    else:  # the kernel divides by the root of head_dim
+        query = query * (scale * query.shape[-1] ** 0.5)
+    if query.shape[1] != key.shape[1]:
+        if "enable_gqa" in known:
+            options["enable_gqa"] = True
+        else:
+            groups = query.shape[1] // key.shape[1]
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    attended = varlen_attn(
+        query.contiguous(),
+        key.contiguous(),
+        value.contiguous(),
+        queries.cumulative,
+        keys.cumulative,
+        queries.longest,
+        keys.longest,
+        **options,
+    )
+    assert isinstance(attended, Tensor)
+    return attended
+
+
+@cache
+def _varlen_parameters() -> frozenset[str]:
+    """The parameters of this torch's `varlen_attn`; empty before 2.10, which had none."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return frozenset()
+    return frozenset(inspect.signature(varlen_attn).parameters)

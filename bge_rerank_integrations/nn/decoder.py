@@ -1,0 +1,194 @@
+"""The decoder of Gemma, MiniCPM and Gemma 2: pre-norm layers, a token sees itself and those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bge_rerank_integrations.nn.activations import ACTIVATIONS
+from bge_rerank_integrations.nn.attention import attend
+from bge_rerank_integrations.nn.layout import Layout
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """The numbers that make one decoder differ from another."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feed_forward: int
+    norm_eps: float
+    activation: str
+    rope_theta: float
+    attention_scale: float
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    """Factor on what a layer adds to the stream (MiniCPM)."""
+    norm_offset: float = 0.0
+    """Added to the weight of every norm (Gemma: 1, so that weights start from 0)."""
+    post_norms: bool = False
+    """Whether attention and feed-forward are normalised once more before they are added (Gemma 2)."""
+    windows: Sequence[int | None] | None = None
+    """For each layer, how many tokens a token sees; None: all."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What flows from layer to layer. *Shape:* hidden (tokens, width)"""
+
+    hidden: Tensor
+    layout: Layout
+    softcap: float | None = None
+    """Bound on attention's scaled dot products (Gemma 2)."""
+
+
+class DecoderStack(nn.Module):
+    """Embeddings, layers, final norm. It runs in stretches: `embed`, any number of `run`s, `finish`."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.words = nn.Embedding(shape.vocabulary, shape.width)
+        self.layers = nn.ModuleList(DecoderLayer(shape, i) for i in range(shape.layers))
+        self.norm = RMSNorm(shape)
+
+    def embed(self, ids: Tensor, layout: Layout, softcap: float | None = None) -> Stream:
+        """*Shape:* ids (tokens,)"""
+        hidden = self.words(ids)
+        # in half precision the reference rounds the scale to that precision first
+        return Stream(hidden * torch.tensor(self.shape.embedding_scale, dtype=hidden.dtype), layout, softcap)
+
+    def run(self, stream: Stream, start: int, stop: int) -> Stream:
+        """Layers `start` up to, not including, `stop`, for all tokens."""
+        rotation = Rotation.of(stream.layout, self.shape, stream.hidden.dtype)
+        for layer in self.layers[start:stop]:
+            stream = replace(stream, hidden=layer(stream, rotation))
+        return stream
+
+    def run_to_last(self, stream: Stream, start: int, stop: int) -> Tensor:
+        """As `run`, but of the state after it only each sequence's last token: the last layer works out no other.
+
+        Returns:
+            *Shape:* (sequences, width)
+        """
+        if start == stop:
+            return stream.hidden[stream.layout.last]
+        stream = self.run(stream, start, stop - 1)
+        rotation = Rotation.of(stream.layout, self.shape, stream.hidden.dtype)
+        last: Tensor = self.layers[stop - 1](stream, rotation, read=stream.layout.last)
+        return last
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """The final norm. *Shape:* as given"""
+        out: Tensor = self.norm(hidden)
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """Attention and gated feed-forward, each normalised before (Gemma 2: and after) and added to the stream."""
+
+    def __init__(self, shape: DecoderShape, index: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.window = shape.windows[index] if shape.windows else None
+        self.activation = ACTIVATIONS[shape.activation]
+        self.query_width = shape.heads * shape.head_dim
+        kv_width = shape.kv_heads * shape.head_dim
+        self.qkv = nn.Linear(shape.width, self.query_width + 2 * kv_width, bias=False)
+        self.out = nn.Linear(self.query_width, shape.width, bias=False)
+        self.gate_up = nn.Linear(shape.width, 2 * shape.feed_forward, bias=False)
+        self.down = nn.Linear(shape.feed_forward, shape.width, bias=False)
+        self.attention_norm = RMSNorm(shape)
+        self.feed_forward_norm = RMSNorm(shape)
+        self.attention_post_norm = RMSNorm(shape) if shape.post_norms else nn.Identity()
+        self.feed_forward_post_norm = RMSNorm(shape) if shape.post_norms else nn.Identity()
+
+    def forward(self, stream: Stream, rotation: Rotation, read: Tensor | None = None) -> Tensor:
+        """One layer; where `read` names one token of each sequence, only those are worked out, over keys of all.
+
+        Args:
+            read: *Shape:* (sequences,)
+
+        Returns:
+            *Shape:* (tokens, width), or (sequences, width) with `read`
+        """
+        shape, x, layout = self.shape, stream.hidden, stream.layout
+        normed = self.attention_norm(x)
+        if read is None:
+            heads = self._heads(self.qkv(normed))
+            query, key, value = heads.split((shape.heads, shape.kv_heads, shape.kv_heads), 1)
+            query = rotation.turn(query)
+            queries = layout
+        else:
+            heads = self._heads(F.linear(normed, self.qkv.weight[self.query_width :]))
+            key, value = heads.split(shape.kv_heads, 1)
+            query = self._heads(F.linear(normed[read], self.qkv.weight[: self.query_width]))
+            query = rotation.at(read).turn(query)
+            queries = layout.single
+            x = x[read]
+        attended = attend(
+            query,
+            rotation.turn(key),
+            value,
+            queries,
+            layout,
+            scale=shape.attention_scale,
+            causal=True,
+            window=self.window,
+            softcap=stream.softcap,
+        )
+        x = x + self.attention_post_norm(self.out(attended.flatten(1))) * shape.residual_scale
+        gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, -1)
+        added = self.feed_forward_post_norm(self.down(self.activation(gate) * up))
+        out: Tensor = x + added * shape.residual_scale
+        return out
+
+    def _heads(self, projected: Tensor) -> Tensor:
+        return projected.view(projected.shape[0], -1, self.shape.head_dim)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm, worked out in float32 whatever the dtype."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape.width))
+        self.eps = shape.norm_eps
+        self.offset = shape.norm_offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        """*Shape:* (..., width), kept"""
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return (normed * (self.weight.float() + self.offset)).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotary positions: cosines and sines for each token. *Shape:* (tokens, 1, head_dim) each"""
+
+    cos: Tensor
+    sin: Tensor
+
+    @staticmethod
+    def of(layout: Layout, shape: DecoderShape, dtype: torch.dtype) -> Rotation:
+        exponents = torch.arange(0, shape.head_dim, 2, device=layout.device, dtype=torch.float32) / shape.head_dim
+        angles = layout.positions[:, None].float() * (1.0 / shape.rope_theta**exponents)
+        both = torch.cat((angles, angles), -1)[:, None]
+        return Rotation(both.cos().to(dtype), both.sin().to(dtype))
+
+    def at(self, index: Tensor) -> Rotation:
+        return Rotation(self.cos[index], self.sin[index])
+
+    def turn(self, heads: Tensor) -> Tensor:
+        """*Shape:* (tokens, heads, head_dim), kept"""
+        left, right = heads.chunk(2, -1)
+        return heads * self.cos + torch.cat((-right, left), -1) * self.sin

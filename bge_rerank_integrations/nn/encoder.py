@@ -1,0 +1,118 @@
+"""The encoder of BERT and XLM-RoBERTa: post-norm layers, every token sees every other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bge_rerank_integrations.nn.activations import ACTIVATIONS
+from bge_rerank_integrations.nn.attention import attend
+from bge_rerank_integrations.nn.layout import Layout
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """The numbers that make one encoder differ from another."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    feed_forward: int
+    positions: int
+    token_types: int
+    norm_eps: float
+    activation: str
+    pad_token: int | None
+    """RoBERTa: positions count from here, and this token does not advance them. None (BERT): positions count from 0."""
+
+
+class EncoderStack(nn.Module):
+    """Embeddings and layers; `read` gives the state of one token of each sequence."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.words = nn.Embedding(shape.vocabulary, shape.width)
+        self.positions = nn.Embedding(shape.positions, shape.width)
+        self.types = nn.Embedding(shape.token_types, shape.width)
+        self.norm = nn.LayerNorm(shape.width, shape.norm_eps)
+        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
+
+    def read(self, ids: Tensor, types: Tensor | None, layout: Layout) -> Tensor:
+        """The last layer's state of each sequence's first token.
+
+        Args:
+            ids: *Shape:* (tokens,)
+            types: which of the two texts a token belongs to; None: all to the first. *Shape:* (tokens,)
+
+        Returns:
+            *Shape:* (sequences, width)
+        """
+        x = self._embed(ids, types, layout)
+        *inner, last = self.layers
+        for layer in inner:
+            x = layer(x, layout)
+        out: Tensor = last(x, layout, read=layout.first)
+        return out
+
+    def _embed(self, ids: Tensor, types: Tensor | None, layout: Layout) -> Tensor:
+        kinds = self.types.weight[0] if types is None else self.types(types)
+        x = self.words(ids) + kinds + self.positions(self._position_ids(ids, layout))
+        embedded: Tensor = self.norm(x)
+        return embedded
+
+    def _position_ids(self, ids: Tensor, layout: Layout) -> Tensor:
+        pad = self.shape.pad_token
+        if pad is None:
+            return layout.positions
+        counted = ids.ne(pad)
+        running = counted.cumsum(0)
+        before = (running - counted.long())[layout.starts]
+        return (running - before) * counted + pad
+
+
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward, each added to its input and normalised after."""
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.activation = ACTIVATIONS[shape.activation]
+        self.qkv = nn.Linear(shape.width, 3 * shape.width)
+        self.out = nn.Linear(shape.width, shape.width)
+        self.attention_norm = nn.LayerNorm(shape.width, shape.norm_eps)
+        self.up = nn.Linear(shape.width, shape.feed_forward)
+        self.down = nn.Linear(shape.feed_forward, shape.width)
+        self.output_norm = nn.LayerNorm(shape.width, shape.norm_eps)
+
+    def forward(self, x: Tensor, layout: Layout, read: Tensor | None = None) -> Tensor:
+        """One layer; where `read` names one token of each sequence, only those are worked out, over keys of all.
+
+        Args:
+            x: *Shape:* (tokens, width)
+            read: *Shape:* (sequences,)
+
+        Returns:
+            *Shape:* (tokens, width), or (sequences, width) with `read`
+        """
+        if read is None:
+            query, key, value = self._heads(self.qkv(x))
+            queries = layout
+        else:
+            width = x.shape[1]
+            key, value = self._heads(F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]))
+            x = x[read]
+            (query,) = self._heads(F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
+            queries = layout.single
+        attended = attend(query, key, value, queries, layout, scale=query.shape[-1] ** -0.5)
+        x = self.attention_norm(x + self.out(attended.flatten(1)))
+        x = self.output_norm(x + self.down(self.activation(self.up(x))))
+        return x
+
+    def _heads(self, projected: Tensor) -> tuple[Tensor, ...]:
+        """*Shape:* (tokens, n * width) -> n of (tokens, heads, head_dim)"""
+        head_dim = self.out.in_features // self.heads
+        return projected.view(projected.shape[0], -1, self.heads, head_dim).unbind(1)

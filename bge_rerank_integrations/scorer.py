@@ -1,0 +1,246 @@
+"""`Scorer`: the whole way from a query and texts to scores, on one page.
+
+query + text -> token ids (`inputs`) -> shared, packed batches (`engine`, `batching`) -> forward (`families`, `nn`) ->
+score -> order, cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+from bge_rerank_integrations.batching import TokenSequence
+from bge_rerank_integrations.engine import Engine, Scores
+from bge_rerank_integrations.errors import ClosedError, ScoreError
+from bge_rerank_integrations.families.base import Family, Recipe
+from bge_rerank_integrations.inputs import Limits, Pair
+from bge_rerank_integrations.options import ScoringOptions
+
+
+class Ranked(NamedTuple):
+    """One text of a ranking: its place in the list that was given, and its score."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for here
+    score: float
+
+
+class Scorer:
+    """A loaded reranker. Threads and event loops may share one; make it with `load_scorer`."""
+
+    def __init__(self, core: Core, options: ScoringOptions) -> None:
+        core.family.check(options)
+        self._core = core
+        self._options = options
+        self._recipe = core.family.recipe(options)
+        self._inputs = core.family.inputs(options, _limits(core.family, options))
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Score every text for the query.
+
+        Args:
+            query: what is asked; may be empty.
+            texts: what may answer it, in any order, duplicates and empty texts included.
+
+        Returns:
+            One score a text, in the order given; higher is more relevant, in the unit that `options.scale` names.
+
+        Raises:
+            TypeError: the query or a text is no string; names its index.
+            ScoreError: the model gave NaN or infinity.
+            ClosedError: the scorer was closed.
+        """
+        return self.score_pairs(_pairs_of(query, texts))
+
+    def score_pairs(self, pairs: Iterable[Pair]) -> list[float]:
+        """Score (query, text) pairs, any number of queries in one call. Returns and raises as `score`."""
+        sequences = self._encode(checked_pairs(pairs))
+        return self._column(self._submit(sequences, self._recipe).result())
+
+    def score_layers(self, pairs: Iterable[Pair], cutoff_layers: Sequence[int]) -> dict[int, list[float]]:
+        """Scores after each of several layers, from one forward pass.
+
+        Args:
+            pairs: (query, text) pairs.
+            cutoff_layers: after how many layers to score; any of the model's allowed ones, in any order.
+
+        Returns:
+            For each layer asked, one score a pair in the order given.
+
+        Raises:
+            OptionError: a layer is not allowed (the message lists those that are), or the family has no cutoffs.
+        """
+        recipe = self._core.family.recipe(self._options, cutoff_layers)
+        sequences = self._encode(checked_pairs(pairs))
+        rows = self._submit(sequences, recipe).result()
+        return {layer: self._column(rows, place) for place, layer in enumerate(cutoff_layers)}
+
+    def rank(
+        self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
+    ) -> list[Ranked]:
+        """Score the texts and put them in order, best first; equal scores keep the order given.
+
+        Args:
+            top_n: how many to return at most; None: all.
+            score_threshold: return only scores of at least this, in the unit of `options.scale`; None: all.
+        """
+        check_top_n(top_n)
+        return rank(self.score(query, texts), top_n, score_threshold)
+
+    async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
+        """As `score`, without blocking the event loop: texts are tokenized in one thread, scored in another."""
+        pairs = _pairs_of(query, texts)
+        sequences = await asyncio.get_running_loop().run_in_executor(self._core.tokenizing, self._encode, pairs)
+        return self._column(await asyncio.wrap_future(self._submit(sequences, self._recipe)))
+
+    def with_options(self, **changes: Any) -> Scorer:
+        """A scorer over the same weights with some of its `options` changed; both may be used at the same time."""
+        return Scorer(self._core, self._options.changed(**changes))
+
+    @property
+    def options(self) -> ScoringOptions:
+        """How this scorer scores."""
+        return self._options
+
+    @property
+    def family(self) -> str:
+        """ "encoder", "llm", "layerwise" or "lightweight"."""
+        return self._core.family.name
+
+    @property
+    def cutoff_layers(self) -> tuple[int, ...]:
+        """After which layers the model can score; empty for families without cutoffs."""
+        return tuple(getattr(self._core.family, "allowed_cutoffs", ()))
+
+    @property
+    def truncated_pairs(self) -> int:
+        """How many pairs lost text to `max_length` or `query_max_length` since the model was loaded."""
+        return self._core.truncated_pairs
+
+    @property
+    def closed(self) -> bool:
+        return self._core.engine.closed
+
+    def close(self) -> None:
+        """Free the model and its threads, also for scorers made with `with_options`. Closing twice is fine."""
+        self._core.close()
+
+    def __enter__(self) -> Scorer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Scorer({self._core.family.checkpoint.folder.name!r}, family={self.family!r}, {self._options})"
+
+    def _encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
+        if self.closed:
+            raise ClosedError("this scorer was closed: load it again")
+        sequences = self._inputs.encode(pairs)
+        self._core.count(sequences)
+        return sequences
+
+    def _submit(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> Future[Scores]:
+        return self._core.engine.submit(sequences, recipe)
+
+    def _column(self, rows: Scores, place: int = 0) -> list[float]:
+        scores = [row[place] for row in rows]
+        if bad := [index for index, score in enumerate(scores) if not math.isfinite(score)]:
+            raise ScoreError(
+                f"pair {bad[0]} (of {len(bad)} so) scored {scores[bad[0]]} in {self._core.dtype}: "
+                "load the model with dtype='float32', or 'bfloat16', whose range is wider than that of 'float16'"
+            )
+        return [_sigmoid(score) for score in scores] if self._options.scale == "sigmoid" else scores
+
+
+class Core:
+    """What scorers of the same weights share."""
+
+    def __init__(self, family: Family, engine: Engine, dtype: str) -> None:
+        self.family = family
+        self.engine = engine
+        self.dtype = dtype
+        self.tokenizing = ThreadPoolExecutor(1, "bge-rerank-tokenize")  # starts its thread on first use
+        self.truncated_pairs = 0
+
+    def count(self, sequences: Sequence[TokenSequence]) -> None:
+        self.truncated_pairs += sum(sequence.truncated for sequence in sequences)
+
+    def close(self) -> None:
+        self.engine.close()
+        self.tokenizing.shutdown(wait=False)
+
+
+def rank(scores: Sequence[float], top_n: int | None = None, score_threshold: float | None = None) -> list[Ranked]:
+    """Scores best first, ties in the order given; those of at least `score_threshold`, and of them `top_n`."""
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])
+    kept = [Ranked(i, scores[i]) for i in order if score_threshold is None or scores[i] >= score_threshold]
+    return kept[:top_n]
+
+
+def check_top_n(top_n: object) -> None:
+    """Refuse what is no count."""
+    if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool)):
+        raise TypeError(f"top_n={top_n!r}: use a whole number, or None for all")
+    if top_n is not None and top_n < 0:
+        raise ValueError(f"top_n={top_n}: use 0 or more, or None for all")
+
+
+def checked_pairs(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs as a list, or a TypeError that names the first that is none."""
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
+        raise TypeError(f"pairs is {_said(pairs)}: give a list of (query, text) pairs")
+    checked = []
+    for index, pair in enumerate(pairs):
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise TypeError(f"pairs[{index}] is {_said(pair)}: give a (query, text) pair")
+        for part, name in zip(pair, ("query", "text"), strict=True):
+            if not isinstance(part, str):
+                raise TypeError(f"the {name} of pairs[{index}] is {_said(part)}: give a string")
+        checked.append((pair[0], pair[1]))
+    return checked
+
+
+def _pairs_of(query: str, texts: Sequence[str]) -> list[Pair]:
+    if not isinstance(query, str):
+        raise TypeError(f"query is {_said(query)}: give a string")
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts is {_said(texts)}: give a list of strings, [text] for a single one")
+    pairs = []
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{index}] is {_said(text)}: give a string")
+        pairs.append((query, text))
+    return pairs
+
+
+def _said(value: object) -> str:
+    shown = repr(value)
+    return (
+        f"{shown[:40]}... of type {type(value).__name__}"
+        if len(shown) > 40
+        else f"{shown} of type {type(value).__name__}"
+    )
+
+
+def _limits(family: Family, options: ScoringOptions) -> Limits:
+    """How many tokens to keep, clamped to what the model's positions allow."""
+    if options.max_length > family.longest:
+        warnings.warn(
+            f"max_length={options.max_length} is more than the {family.longest} tokens this model takes: "
+            f"{family.longest} is used",
+            UserWarning,
+            stacklevel=4,
+        )
+    length = min(options.max_length, family.longest)
+    query = length * 3 // 4 if options.query_max_length is None else options.query_max_length
+    return Limits(query=query, passage=length)
+
+
+def _sigmoid(score: float) -> float:
+    """1 / (1 + exp(-score)), for any finite score."""
+    return 1 / (1 + math.exp(-score)) if score >= 0 else math.exp(score) / (1 + math.exp(score))

@@ -1,0 +1,81 @@
+"""Strict loading: each tensor of the checkpoint goes to its place, and whatever does not fit is an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bge_rerank_integrations.checkpoint import Checkpoint
+from bge_rerank_integrations.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one tensor of the checkpoint goes: into `place`, a view of a parameter.
+
+    `row` picks one row of the stored tensor (the one row of a vocabulary-sized head that is ever read). `place` may be
+    None for a tensor that belongs to the model but is not needed, such as a layer past the cutoff; then only `shape`
+    counts.
+    """
+
+    place: Tensor | None
+    shape: tuple[int, ...]
+    row: int | None = None
+
+    @staticmethod
+    def whole(place: Tensor) -> Target:
+        return Target(place, tuple(place.shape))
+
+    @property
+    def rows(self) -> slice:
+        return slice(None) if self.row is None else slice(self.row, self.row + 1)
+
+
+@torch.no_grad()
+def load_weights(checkpoint: Checkpoint, targets: Mapping[str, Target], ignored: Sequence[str]) -> None:
+    """Copy every tensor to its target, one by one, converted to the target's device and dtype on the way.
+
+    Args:
+        checkpoint: where the tensors are.
+        targets: by the tensors' names in the checkpoint.
+        ignored: regular expressions of names that may be there and are not read, as the reference does not read them.
+
+    Raises:
+        WeightsError: a tensor is missing, unexpected, of another shape, or not finite.
+    """
+    stored = checkpoint.tensors
+    unread = re.compile("|".join(ignored)) if ignored else None
+    unexpected = [name for name in stored if name not in targets and not (unread and unread.fullmatch(name))]
+    if missing := [name for name in targets if name not in stored]:
+        raise WeightsError(
+            f"{checkpoint.folder} lacks {_some(missing)}"
+            + (f"; it has {_some(unexpected)} instead" if unexpected else "")
+        )
+    if unexpected:
+        raise WeightsError(
+            f"{checkpoint.folder} has {_some(unexpected)}, which {checkpoint.architecture} does not have"
+        )
+    for name, target in targets.items():
+        if stored[name] != target.shape:
+            raise WeightsError(
+                f"{checkpoint.folder}: {name} has shape {stored[name]}, but config.json makes it {target.shape}"
+            )
+    wanted = {name: target.rows for name, target in targets.items() if target.place is not None}
+    for name, tensor in checkpoint.read_tensors(wanted):
+        place = targets[name].place
+        assert place is not None
+        place.copy_(tensor.view(place.shape))
+        if not torch.isfinite(place.sum(dtype=torch.float32)):
+            raise WeightsError(
+                f"{checkpoint.folder}: {name} holds NaN or infinity in {str(place.dtype).removeprefix('torch.')}"
+                " (a broken file, or values too large for this dtype: try dtype='float32')"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(sorted(names)[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
