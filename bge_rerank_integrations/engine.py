@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -40,6 +40,8 @@ class Request:
 
     sequences: Sequence[TokenSequence]
     recipe: Recipe
+    on_progress: Callable[[int, int], object] | None = None
+    """Called by the worker after each batch with how many sequences have their scores, and how many there are."""
     future: Future[Scores] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
@@ -84,11 +86,16 @@ class Engine:
         # runs when the engine is dropped and at exit, and holds no reference to the engine itself
         self._finalizer = weakref.finalize(self, _stop, self._queue, self._threads)
 
-    def submit(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> Future[Scores]:
+    def submit(
+        self,
+        sequences: Sequence[TokenSequence],
+        recipe: Recipe,
+        on_progress: Callable[[int, int], object] | None = None,
+    ) -> Future[Scores]:
         """Queue sequences; the future holds their scores in the order given, or the error of the batch that failed."""
         if os.getpid() != self._process:
             raise ClosedError("this scorer belongs to the process that loaded it: load it again after the fork")
-        request = Request(sequences, recipe)
+        request = Request(sequences, recipe, on_progress)
         if not sequences:
             request.future.set_result([])
         else:
@@ -200,7 +207,8 @@ def _run(queue: Queue, replica: Replica, batch: list[Task]) -> None:
             _settle(request.future.set_exception, error)
         return
     else:
-        _deliver(batch, scores)
+        for request in _deliver(batch, scores):
+            _report(request)
         return
     # outside the handler, whose traceback would keep the failed batch's tensors alive
     middle = len(batch) // 2
@@ -208,15 +216,27 @@ def _run(queue: Queue, replica: Replica, batch: list[Task]) -> None:
     _run(queue, replica, batch[middle:])
 
 
-def _deliver(batch: Sequence[Task], scores: Scores) -> None:
+def _deliver(batch: Sequence[Task], scores: Scores) -> list[Request]:
+    """Write down the scores; returns the requests that got some."""
     for task, row in zip(batch, scores, strict=True):
-        request = task.request
-        request.scores[task.place] = row
+        task.request.scores[task.place] = row
+    counts = Counter(task.request for task in batch)
+    for request, count in counts.items():
         with request.lock:
-            request.missing -= 1
-            complete = request.missing == 0
-        if complete:
-            _settle(request.future.set_result, request.scores)
+            request.missing -= count
+    return list(counts)
+
+
+def _report(request: Request) -> None:
+    """Tell a caller how far its request is; the last time by its future."""
+    missing = request.missing
+    try:
+        if request.on_progress is not None:
+            request.on_progress(len(request.sequences) - missing, len(request.sequences))
+    except Exception as error:  # noqa: BLE001 - the caller's own code failed: it is the caller's to know
+        _settle(request.future.set_exception, error)
+    if missing == 0:
+        _settle(request.future.set_result, request.scores)
 
 
 def _settle(settle: Callable[[Any], None], outcome: object) -> None:

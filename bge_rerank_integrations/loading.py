@@ -87,7 +87,7 @@ def load_scorer(
         prompt=prompt,
         cutoff_layer=cutoff_layer,
         compress_ratio=compress_ratio,
-        compress_layers=tuple(compress_layers) if isinstance(compress_layers, list) else compress_layers,  # type: ignore[arg-type]
+        compress_layers=compress_layers,
         head_index=head_index,
         attention_softcap=attention_softcap,
     )
@@ -95,7 +95,7 @@ def load_scorer(
         raise OptionError(f"token_budget={token_budget!r}: use a whole number of 1 or more")
     chosen = choose_devices(devices)
     wanted = choose_dtype(dtype, chosen)
-    checkpoint = Checkpoint(find_folder(model, revision, cache_dir, local_files_only))
+    checkpoint = find_checkpoint(model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
     kind = find_family(checkpoint) if family is None else family_class(family)
     found = kind(checkpoint)
     found.check(options)
@@ -149,26 +149,27 @@ class Replica:
             torch.cuda.empty_cache()
 
 
-def find_folder(
+def find_checkpoint(
     model: str | os.PathLike[str],
-    revision: str | None,
-    cache_dir: str | os.PathLike[str] | None,
-    local_files_only: bool,
-) -> Path:
-    """The folder of a checkpoint: as given, this package's own, or from the hub or its cache."""
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+) -> Checkpoint:
+    """A checkpoint: in the folder given, this package's own, or from the hub or its cache."""
     if not isinstance(model, (str, os.PathLike)) or not str(model):
         raise TypeError(f"model={model!r}: give a hub id, a folder or 'demo'")
     if model == "demo":
-        return Path(str(files("bge_rerank_integrations") / "demo" / "model"))
+        return Checkpoint(Path(str(files("bge_rerank_integrations") / "demo" / "model")))
     folder = Path(model).expanduser()
     if folder.is_dir():
-        return folder
+        return Checkpoint(folder)
     name = str(model)
     if folder.exists():
         raise CheckpointError(f"{name} is a file: give the folder that holds it")
     if isinstance(model, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") != 1 or "\\" in name:
         raise CheckpointError(f"{name} is no folder here, and no hub id, which has the form 'owner/name'")
-    return _from_hub(name, revision, cache_dir, local_files_only)
+    return Checkpoint(_from_hub(name, revision, cache_dir, local_files_only))
 
 
 def _from_hub(

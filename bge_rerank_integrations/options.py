@@ -36,7 +36,7 @@ class ScoringOptions:
     """Layerwise, lightweight: how many layers to run; None: all."""
     compress_ratio: int = 1
     """Lightweight: how many neighbouring passage tokens become one, 1, 2, 4 or 8; 1: none."""
-    compress_layers: tuple[int, ...] = (8,)
+    compress_layers: Sequence[int] = (8,)
     """Lightweight: before which layers passage tokens are merged, counted from 0."""
     head_index: HeadIndex = "position"
     """Lightweight: which head scores a cutoff. "position", as the published scores were made: the first head for the
@@ -79,11 +79,6 @@ class ScoringOptions:
             for field in fields(self)
             if field.name in FAMILY_OPTIONS - allowed and getattr(self, field.name) != field.default
         }
-
-    @property
-    def query_limit(self) -> int:
-        """Tokens kept of the query."""
-        return self.max_length * 3 // 4 if self.query_max_length is None else self.query_max_length
 
 
 FAMILY_OPTIONS = frozenset(

@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import math
 import warnings
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from bge_rerank_integrations.batching import TokenSequence
 from bge_rerank_integrations.engine import Engine, Scores
 from bge_rerank_integrations.errors import ClosedError, ScoreError
-from bge_rerank_integrations.families.base import Family, Recipe
+from bge_rerank_integrations.families.base import Family
 from bge_rerank_integrations.inputs import Limits, Pair
 from bge_rerank_integrations.options import ScoringOptions
+
+Progress = Callable[[int, int], object]
 
 
 class Ranked(NamedTuple):
@@ -38,12 +40,13 @@ class Scorer:
         self._recipe = core.family.recipe(options)
         self._inputs = core.family.inputs(options, _limits(core.family, options))
 
-    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+    def score(self, query: str, texts: Sequence[str], on_progress: Progress | None = None) -> list[float]:
         """Score every text for the query.
 
         Args:
             query: what is asked; may be empty.
             texts: what may answer it, in any order, duplicates and empty texts included.
+            on_progress: called after each batch with how many texts are scored and how many there are.
 
         Returns:
             One score a text, in the order given; higher is more relevant, in the unit that `options.scale` names.
@@ -53,12 +56,11 @@ class Scorer:
             ScoreError: the model gave NaN or infinity.
             ClosedError: the scorer was closed.
         """
-        return self.score_pairs(_pairs_of(query, texts))
+        return self._score(_pairs_of(query, texts), on_progress)
 
-    def score_pairs(self, pairs: Iterable[Pair]) -> list[float]:
+    def score_pairs(self, pairs: Iterable[Pair], on_progress: Progress | None = None) -> list[float]:
         """Score (query, text) pairs, any number of queries in one call. Returns and raises as `score`."""
-        sequences = self._encode(checked_pairs(pairs))
-        return self._column(self._submit(sequences, self._recipe).result())
+        return self._score(checked_pairs(pairs), on_progress)
 
     def score_layers(self, pairs: Iterable[Pair], cutoff_layers: Sequence[int]) -> dict[int, list[float]]:
         """Scores after each of several layers, from one forward pass.
@@ -75,7 +77,7 @@ class Scorer:
         """
         recipe = self._core.family.recipe(self._options, cutoff_layers)
         sequences = self._encode(checked_pairs(pairs))
-        rows = self._submit(sequences, recipe).result()
+        rows = self._core.engine.submit(sequences, recipe).result()
         return {layer: self._column(rows, place) for place, layer in enumerate(cutoff_layers)}
 
     def rank(
@@ -94,7 +96,7 @@ class Scorer:
         """As `score`, without blocking the event loop: texts are tokenized in one thread, scored in another."""
         pairs = _pairs_of(query, texts)
         sequences = await asyncio.get_running_loop().run_in_executor(self._core.tokenizing, self._encode, pairs)
-        return self._column(await asyncio.wrap_future(self._submit(sequences, self._recipe)))
+        return self._column(await asyncio.wrap_future(self._core.engine.submit(sequences, self._recipe)))
 
     def with_options(self, **changes: Any) -> Scorer:
         """A scorer over the same weights with some of its `options` changed; both may be used at the same time."""
@@ -144,8 +146,8 @@ class Scorer:
         self._core.count(sequences)
         return sequences
 
-    def _submit(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> Future[Scores]:
-        return self._core.engine.submit(sequences, recipe)
+    def _score(self, pairs: Sequence[Pair], on_progress: Progress | None) -> list[float]:
+        return self._column(self._core.engine.submit(self._encode(pairs), self._recipe, on_progress).result())
 
     def _column(self, rows: Scores, place: int = 0) -> list[float]:
         scores = [row[place] for row in rows]

@@ -72,7 +72,7 @@ class LightweightFamily(CutoffFamily):
         return Recipe(
             cutoffs=self.cutoffs(options, cutoffs),
             compress_ratio=options.compress_ratio,
-            compress_layers=options.compress_layers if compresses else (),
+            compress_layers=tuple(options.compress_layers) if compresses else (),
             head_index=options.head_index,
             attention_softcap=options.attention_softcap,
         )
