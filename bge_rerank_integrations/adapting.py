@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from bge_rerank_integrations.scorer import Scorer
 
 SCORING_FIELDS = tuple(ScoringOptions.__dataclass_fields__)
-LOADING_FIELDS = ("family", "revision", "cache_dir", "local_files_only", "devices", "dtype", "token_budget")
+LOADING_FIELDS = (
+    "family",
+    "revision",
+    "cache_dir",
+    "local_files_only",
+    "devices",
+    "dtype",
+    "token_budget",
+    "max_queued_tokens",
+    "timeout",
+    "cache_size",
+)
 
 
 class ScorerFields(BaseModel):
@@ -36,6 +47,9 @@ class ScorerFields(BaseModel):
     devices: str | list[str] | None = None
     dtype: str = "auto"
     token_budget: int | None = Field(default=None, ge=1)
+    max_queued_tokens: int = Field(default=4_000_000, ge=1)
+    timeout: float | None = Field(default=None, gt=0)
+    cache_size: int = Field(default=0, ge=0)
 
     max_length: int = 512
     query_max_length: int | None = None

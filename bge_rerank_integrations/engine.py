@@ -1,106 +1,96 @@
 """One worker thread for each device owns a model; callers hand it token sequences and get a future.
 
-Requests that wait at the same time share batches, one sequence in turn from each, so that a short request is not stuck
-behind a long one. Scores do not depend on it: a packed sequence sees only itself.
+Requests that wait at the same time share batches. Scores do not depend on it: a packed sequence sees only itself.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
-from bge_rerank_integrations.batching import TokenSequence, by_length
-from bge_rerank_integrations.errors import ClosedError
+from bge_rerank_integrations.batching import TokenSequence
+from bge_rerank_integrations.cache import ScoreCache
+from bge_rerank_integrations.errors import ClosedError, OptionError, OutOfMemory
 from bge_rerank_integrations.families.base import Recipe
-
-Scores = list[list[float]]
-"""For each sequence a score for each cutoff layer, or a single one."""
+from bge_rerank_integrations.queueing import Queue, Request, Row, Task
+from bge_rerank_integrations.stats import Batch, Counters, Stats
 
 
 class Replica(Protocol):
     """One copy of the model on one device."""
 
-    def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> Scores: ...
+    def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[Row]: ...
 
     def close(self) -> None: ...
 
 
-@dataclass(eq=False)
-class Request:
-    """The sequences of one caller, and how many of them still lack a score."""
+@dataclass(frozen=True)
+class EngineSettings:
+    """How much the engine does at once, holds, and remembers."""
 
-    sequences: Sequence[TokenSequence]
-    recipe: Recipe
-    on_progress: Callable[[int, int], object] | None = None
-    """Called by the worker after each batch with how many sequences have their scores, and how many there are."""
-    future: Future[Scores] = field(default_factory=Future)
+    token_budget: int
+    """Tokens a batch may hold."""
+    max_queued_tokens: int = 4_000_000
+    """Tokens that may wait."""
+    timeout: float | None = None
+    """Seconds a call may take, waiting included; None: as long as it takes."""
+    cache_size: int = 0
+    """Scores to remember; 0: none."""
+    on_batch: Callable[[Batch], object] | None = None
+    """Called by a worker after each batch, for metrics and traces."""
 
     def __post_init__(self) -> None:
-        self.waiting = deque(by_length(self.sequences))
-        self.missing = len(self.sequences)
-        self.lock = threading.Lock()  # two devices may finish parts of it at once
-        self.scores: Scores = [[] for _ in self.sequences]
-
-
-class Task(NamedTuple):
-    """One sequence of a request."""
-
-    request: Request
-    place: int
-
-    @property
-    def sequence(self) -> TokenSequence:
-        return self.request.sequences[self.place]
-
-    @property
-    def tokens(self) -> int:
-        return len(self.sequence.ids)
+        for name, least in (("token_budget", 1), ("max_queued_tokens", 1), ("cache_size", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
+        if self.timeout is not None and (not isinstance(self.timeout, (int, float)) or not self.timeout > 0):
+            raise OptionError(f"timeout={self.timeout!r}: use seconds above 0, or None for as long as it takes")
 
 
 class Engine:
     """Runs requests on replicas until it is closed."""
 
-    def __init__(self, replicas: Sequence[Replica], token_budget: int) -> None:
-        """
-        Args:
-            replicas: one for each device.
-            token_budget: tokens that a batch may hold; a longer sequence runs alone.
-        """
-        self._queue = Queue(token_budget, len(replicas))
+    def __init__(self, replicas: Sequence[Replica], settings: EngineSettings) -> None:
+        self.settings = settings
+        self.tokenizing = ThreadPoolExecutor(1, "bge-rerank-tokenize")  # for async callers; starts on first use
+        self.counters = Counters()
+        self._queue = Queue(settings.token_budget, settings.max_queued_tokens, len(replicas))
+        self._cache = ScoreCache(settings.cache_size) if settings.cache_size else None
         self._process = os.getpid()
-        self._threads = [
-            threading.Thread(target=_work, args=(self._queue, replica), name=f"bge-rerank-{i}", daemon=True)
+        threads = [
+            threading.Thread(
+                target=Worker(replica, self._queue, self._cache, self.counters, settings.on_batch).work,
+                name=f"bge-rerank-{i}",
+                daemon=True,
+            )
             for i, replica in enumerate(replicas)
         ]
-        for thread in self._threads:
-            thread.start()
         # runs when the engine is dropped and at exit, and holds no reference to the engine itself
-        self._finalizer = weakref.finalize(self, _stop, self._queue, self._threads)
+        self._finalizer = weakref.finalize(self, _stop, self._process, self._queue, threads, self.tokenizing)
+        for thread in threads:
+            thread.start()
 
-    def submit(
-        self,
-        sequences: Sequence[TokenSequence],
-        recipe: Recipe,
-        on_progress: Callable[[int, int], object] | None = None,
-    ) -> Future[Scores]:
-        """Queue sequences; the future holds their scores in the order given, or the error of the batch that failed."""
+    def submit(self, request: Request) -> None:
+        """Queue a request; its future will hold a row for each sequence, or the error of the batch that failed."""
+        self.check_open()
+        self._queue.put(request)
+
+    def check_open(self) -> None:
+        """Raise if the engine was closed, or lives in the process that this one was forked from."""
         if os.getpid() != self._process:
             raise ClosedError("this scorer belongs to the process that loaded it: load it again after the fork")
-        request = Request(sequences, recipe, on_progress)
-        if not sequences:
-            request.future.set_result([])
-        else:
-            self._queue.put(request)
-        return request.future
+        if self.closed:
+            raise ClosedError("this scorer was closed: load it again")
 
     @property
     def closed(self) -> bool:
@@ -108,145 +98,115 @@ class Engine:
 
     def close(self) -> None:
         """Fail what waits, finish what runs, free the devices. Closing twice is fine."""
-        if os.getpid() == self._process:
-            self._finalizer()
+        self._finalizer()
+
+    @property
+    def queued_tokens(self) -> int:
+        return self._queue.tokens
+
+    def stats(self) -> Stats:
+        """What was done so far, and what waits now."""
+        return self.counters.stats(
+            queued_requests=len(self._queue),
+            queued_tokens=self._queue.tokens,
+            token_budget=self._queue.token_budget,
+            cache_hits=self._cache.hits if self._cache else 0,
+            cache_misses=self._cache.misses if self._cache else 0,
+        )
 
 
-class Queue:
-    """Requests that wait, and the choice of the next batch."""
+class Worker:
+    """A device's thread: batches until the queue closes."""
 
-    def __init__(self, token_budget: int, workers: int) -> None:
-        self.token_budget = token_budget
-        self._workers = workers
-        self._requests: deque[Request] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
+    def __init__(
+        self,
+        replica: Replica,
+        queue: Queue,
+        cache: ScoreCache | None,
+        counters: Counters,
+        on_batch: Callable[[Batch], object] | None,
+    ) -> None:
+        self.replica = replica
+        self.queue = queue
+        self.cache = cache
+        self.counters = counters
+        self.on_batch = on_batch
 
-    def put(self, request: Request) -> None:
-        with self._changed:
-            if self._closed:
-                raise ClosedError("this scorer was closed: load it again")
-            self._requests.append(request)
-            self._changed.notify_all()
+    def work(self) -> None:
+        try:
+            while (batch := self.queue.take()) is not None:
+                self._serve(batch)
+                del batch  # or its requests would live until the next one comes
+        finally:
+            self.replica.close()
 
-    def take(self) -> list[Task] | None:
-        """The next batch, once there is one; None when the queue was closed."""
-        with self._changed:
-            while True:
-                self._drop_cancelled()
-                if self._closed:
-                    return None
-                if self._requests:
-                    return self._next_batch()
-                self._changed.wait()
+    def _serve(self, batch: list[Task]) -> None:
+        known: list[tuple[Task, Row]] = []
+        if self.cache is not None:
+            known, batch = self.cache.claim(batch)
+            _deliver(known)
+        if batch:
+            self._run(batch)
 
-    def _next_batch(self) -> list[Task]:
-        recipe = self._requests[0].recipe
-        waiting = sum(len(r.sequences[i].ids) for r in self._requests if r.recipe == recipe for i in r.waiting)
-        budget = min(self.token_budget, -(-waiting // self._workers))  # leave the other devices their share
-        batch: list[Task] = []
-        tokens = 0
-        turn = deque(request for request in self._requests if request.recipe == recipe)
-        while turn:
-            request = turn[0]
-            task = Task(request, request.waiting[0])
-            if batch and tokens + task.tokens > budget:
-                break
-            batch.append(task)
-            tokens += task.tokens
-            request.waiting.popleft()
-            turn.popleft()
-            if request.waiting:
-                turn.append(request)
-            else:
-                self._requests.remove(request)
-        if len(self._requests) > 1:  # another request, perhaps of another recipe, leads the next batch
-            self._requests.rotate(-1)
-        return sorted(batch, key=lambda task: -task.tokens)
-
-    def _drop_cancelled(self) -> None:
-        self._requests = deque(request for request in self._requests if not request.future.done())
-
-    def shrink(self, failed: int) -> None:
-        """After a batch of `failed` tokens did not fit the device's memory: plan smaller ones."""
-        with self._changed:
-            self.token_budget = max(1, min(self.token_budget, failed // 2))
-
-    def close(self) -> None:
-        with self._changed:
-            self._closed = True
-            waiting, self._requests = self._requests, deque()
-            self._changed.notify_all()
-        for request in waiting:
-            _settle(request.future.set_exception, ClosedError("the scorer was closed before this request was scored"))
-
-
-def _work(queue: Queue, replica: Replica) -> None:
-    """A worker's life: batches until the queue closes."""
-    try:
-        while (batch := queue.take()) is not None:
-            _run(queue, replica, batch)
-            del batch
-    finally:
-        replica.close()
-
-
-def _run(queue: Queue, replica: Replica, batch: list[Task]) -> None:
-    batch = [task for task in batch if not task.request.future.done()]
-    if not batch:
-        return
-    try:
-        scores = replica.run([task.sequence for task in batch], batch[0].request.recipe)
-    except torch.OutOfMemoryError as error:
-        if len(batch) == 1:
-            _settle(batch[0].request.future.set_exception, error)
+    def _run(self, batch: list[Task]) -> None:
+        """Run tasks of one recipe; out of memory, and that alone, halves them and tries again."""
+        started = time.perf_counter()
+        try:
+            rows = self.replica.run([task.sequence for task in batch], batch[0].request.recipe)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                message = f"a sequence of {batch[0].tokens} tokens does not fit the device: lower max_length ({error})"
+                self._fail(batch, OutOfMemory(message))
+                return
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
+            self._fail(batch, error)
             return
-        queue.shrink(sum(task.tokens for task in batch))
-    except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
+        else:
+            self._finish(batch, rows, started)
+            return
+        # here, and not in the handler, whose traceback would keep the failed batch's tensors alive
+        self.queue.shrink(sum(task.tokens for task in batch))
+        self.counters.count_out_of_memory()
+        middle = len(batch) // 2
+        self._run(batch[:middle])
+        self._run(batch[middle:])
+
+    def _finish(self, batch: list[Task], rows: list[Row], started: float) -> None:
+        done = list(zip(batch, rows, strict=True)) if self.cache is None else self.cache.finish(batch, rows)
+        report = Batch(
+            sequences=len(batch),
+            tokens=sum(task.tokens for task in batch),
+            seconds_queued=sum(started - task.request.since for task in batch) / len(batch),
+            seconds_forward=time.perf_counter() - started,
+        )
+        self.counters.count_batch(report)
+        if self.on_batch is not None:
+            try:
+                self.on_batch(report)
+            except Exception as error:  # noqa: BLE001 - a hook that fails must not cost anyone a score
+                self.counters.count_hook_error(error)
+        _deliver(done)
+
+    def _fail(self, batch: list[Task], error: BaseException) -> None:
+        if self.cache is not None:
+            self.queue.put_back(self.cache.abandon(batch))
         for request in {task.request for task in batch}:
-            _settle(request.future.set_exception, error)
+            request.fail(error)
+
+
+def _deliver(scored: Iterable[tuple[Task, Row]]) -> None:
+    by_request: dict[Request, list[tuple[int, Row]]] = defaultdict(list)
+    for task, row in scored:
+        by_request[task.request].append((task.place, row))
+    for request, rows in by_request.items():
+        request.fill(rows)
+
+
+def _stop(process: int, queue: Queue, threads: Sequence[threading.Thread], tokenizing: ThreadPoolExecutor) -> None:
+    if os.getpid() != process:  # a fork has none of the threads, and perhaps a lock that one of them held
         return
-    else:
-        for request in _deliver(batch, scores):
-            _report(request)
-        return
-    # outside the handler, whose traceback would keep the failed batch's tensors alive
-    middle = len(batch) // 2
-    _run(queue, replica, batch[:middle])
-    _run(queue, replica, batch[middle:])
-
-
-def _deliver(batch: Sequence[Task], scores: Scores) -> list[Request]:
-    """Write down the scores; returns the requests that got some."""
-    for task, row in zip(batch, scores, strict=True):
-        task.request.scores[task.place] = row
-    counts = Counter(task.request for task in batch)
-    for request, count in counts.items():
-        with request.lock:
-            request.missing -= count
-    return list(counts)
-
-
-def _report(request: Request) -> None:
-    """Tell a caller how far its request is; the last time by its future."""
-    missing = request.missing
-    try:
-        if request.on_progress is not None:
-            request.on_progress(len(request.sequences) - missing, len(request.sequences))
-    except Exception as error:  # noqa: BLE001 - the caller's own code failed: it is the caller's to know
-        _settle(request.future.set_exception, error)
-    if missing == 0:
-        _settle(request.future.set_result, request.scores)
-
-
-def _settle(settle: Callable[[Any], None], outcome: object) -> None:
-    """Set a future's outcome, unless its caller cancelled it meanwhile or another batch of its request failed first."""
-    with suppress(InvalidStateError):
-        settle(outcome)
-
-
-def _stop(queue: Queue, threads: Sequence[threading.Thread]) -> None:
+    tokenizing.shutdown(wait=False)
     queue.close()
     for thread in threads:
-        if thread is not threading.current_thread():
+        if thread.ident is not None and thread is not threading.current_thread():
             thread.join()

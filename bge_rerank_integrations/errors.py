@@ -10,6 +10,9 @@ RerankError
 ├── OptionError              an option is unknown, out of range or of another family   (also a ValueError)
 ├── ScoreError               the model gave NaN or infinity instead of a score
 ├── ClosedError              the scorer was closed, or belongs to another process
+├── QueueFull                more waits than may, and nothing of it was scored within `timeout`
+├── Timeout                  the scores were not there within `timeout`                (also a TimeoutError)
+├── OutOfMemory              a single sequence does not fit the device's memory
 └── MissingExtraError        an optional dependency is not installed                   (also an ImportError)
 ```
 
@@ -53,6 +56,18 @@ class ScoreError(RerankError):
 
 class ClosedError(RerankError):
     """The scorer was closed, or belongs to another process."""
+
+
+class QueueFull(RerankError):
+    """More waits than may, and `timeout` made no room: the caller should slow down or go elsewhere."""
+
+
+class Timeout(RerankError, TimeoutError):
+    """The scores were not there within `timeout`; the work is dropped."""
+
+
+class OutOfMemory(RerankError):
+    """A single sequence does not fit the device's memory; batches of several are halved instead."""
 
 
 class MissingExtraError(RerankError, ImportError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.families import find_family
@@ -23,6 +23,22 @@ Devices = str | int | Sequence[str] | Sequence[int] | None
 SentencePairs = Pair | Sequence[Pair]
 
 
+class _Instructions(NamedTuple):
+    """Texts put before queries and passages, and the formats that join them; None: nothing is put."""
+
+    query: str | None
+    query_format: str
+    passage: str | None
+    passage_format: str
+
+    def put_before(self, pair: Pair) -> Pair:
+        query, passage = pair
+        return (
+            query if self.query is None else self.query_format.format(self.query, query),
+            passage if self.passage is None else self.passage_format.format(self.passage, passage),
+        )
+
+
 class _Reranker:
     """What the four classes share: instructions, the defaults of a call, and the scorer under it."""
 
@@ -31,14 +47,10 @@ class _Reranker:
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str],
-        *,
         dtype: str,
+        instructions: _Instructions,
         cache_dir: str | os.PathLike[str] | None,
         devices: Devices,
-        query_instruction: str | None,
-        query_format: str,
-        passage_instruction: str | None,
-        passage_format: str,
         query_max_length: int | None,
         max_length: int,
         normalize: bool,
@@ -46,10 +58,7 @@ class _Reranker:
     ) -> None:
         names = _device_names(devices)
         on_gpu = all(device.type == "cuda" for device in choose_devices(names))
-        self.query_instruction_for_rerank = query_instruction
-        self.query_instruction_format = query_format
-        self.passage_instruction_for_rerank = passage_instruction
-        self.passage_instruction_format = passage_format
+        self.instructions = instructions
         self.scorer: Scorer = load_scorer(
             model_name_or_path,
             family=self.family,
@@ -71,14 +80,7 @@ class _Reranker:
     def _pairs(self, sentence_pairs: SentencePairs) -> list[Pair]:
         if len(sentence_pairs) == 2 and all(isinstance(part, str) for part in sentence_pairs):
             sentence_pairs = [(sentence_pairs[0], sentence_pairs[1])]  # type: ignore[list-item]
-        pairs = checked_pairs(sentence_pairs)  # type: ignore[arg-type]
-        return [
-            (
-                _instructed(self.query_instruction_format, self.query_instruction_for_rerank, query),
-                _instructed(self.passage_instruction_format, self.passage_instruction_for_rerank, passage),
-            )
-            for query, passage in pairs
-        ]
+        return [self.instructions.put_before(pair) for pair in checked_pairs(sentence_pairs)]  # type: ignore[arg-type]
 
     def _scorer(self, normalize: bool | None, max_length: int | None, **options: Any) -> Scorer:
         """The scorer with what this call changes; None keeps what the constructor set."""
@@ -111,19 +113,14 @@ class FlagReranker(_Reranker):
         max_length: int = 512,
         normalize: bool = False,
     ) -> None:
+        instructions = _Instructions(
+            query_instruction_for_rerank, query_instruction_format,
+            passage_instruction_for_rerank, passage_instruction_format
+        )  # fmt: skip
+        dtype = "float16" if use_fp16 else "float32"
         super().__init__(
-            model_name_or_path,
-            dtype="float16" if use_fp16 else "float32",
-            cache_dir=cache_dir,
-            devices=devices,
-            query_instruction=query_instruction_for_rerank,
-            query_format=query_instruction_format,
-            passage_instruction=passage_instruction_for_rerank,
-            passage_format=passage_instruction_format,
-            query_max_length=query_max_length,
-            max_length=max_length,
-            normalize=normalize,
-        )
+            model_name_or_path, dtype, instructions, cache_dir, devices, query_max_length, max_length, normalize
+        )  # fmt: skip
 
     def compute_score(
         self,
@@ -163,20 +160,15 @@ class FlagLLMReranker(_Reranker):
         normalize: bool = False,
     ) -> None:
         _refuse_adapter(peft_path)
+        instructions = _Instructions(
+            query_instruction_for_rerank, query_instruction_format,
+            passage_instruction_for_rerank, passage_instruction_format
+        )  # fmt: skip
+        dtype = _half(use_fp16, use_bf16)
         super().__init__(
-            model_name_or_path,
-            dtype=_half(use_fp16, use_bf16),
-            cache_dir=cache_dir,
-            devices=devices,
-            query_instruction=query_instruction_for_rerank,
-            query_format=query_instruction_format,
-            passage_instruction=passage_instruction_for_rerank,
-            passage_format=passage_instruction_format,
-            query_max_length=query_max_length,
-            max_length=max_length,
-            normalize=normalize,
-            prompt=prompt,
-        )
+            model_name_or_path, dtype, instructions, cache_dir, devices, query_max_length, max_length, normalize,
+            prompt=prompt
+        )  # fmt: skip
 
     def compute_score(
         self,
@@ -221,20 +213,15 @@ class LayerWiseFlagLLMReranker(_Reranker):
     ) -> None:
         _refuse_adapter(peft_path)
         self.cutoff_layers = cutoff_layers
+        instructions = _Instructions(
+            query_instruction_for_rerank, query_instruction_format,
+            passage_instruction_for_rerank, passage_instruction_format
+        )  # fmt: skip
+        dtype = _half_or_warn(use_fp16, use_bf16)
         super().__init__(
-            model_name_or_path,
-            dtype=_half_or_warn(use_fp16, use_bf16),
-            cache_dir=cache_dir,
-            devices=devices,
-            query_instruction=query_instruction_for_rerank,
-            query_format=query_instruction_format,
-            passage_instruction=passage_instruction_for_rerank,
-            passage_format=passage_instruction_format,
-            query_max_length=query_max_length,
-            max_length=max_length,
-            normalize=normalize,
-            prompt=prompt,
-        )
+            model_name_or_path, dtype, instructions, cache_dir, devices, query_max_length, max_length, normalize,
+            prompt=prompt
+        )  # fmt: skip
 
     def compute_score(
         self,
@@ -282,22 +269,15 @@ class LightWeightFlagLLMReranker(_Reranker):
     ) -> None:
         _refuse_adapter(peft_path)
         self.cutoff_layers = cutoff_layers
+        instructions = _Instructions(
+            query_instruction_for_rerank, query_instruction_format,
+            passage_instruction_for_rerank, passage_instruction_format
+        )  # fmt: skip
+        dtype = _half_or_warn(use_fp16, use_bf16)
         super().__init__(
-            model_name_or_path,
-            dtype=_half_or_warn(use_fp16, use_bf16),
-            cache_dir=cache_dir,
-            devices=devices,
-            query_instruction=query_instruction_for_rerank,
-            query_format=query_instruction_format,
-            passage_instruction=passage_instruction_for_rerank,
-            passage_format=passage_instruction_format,
-            query_max_length=query_max_length,
-            max_length=max_length,
-            normalize=normalize,
-            prompt=prompt,
-            compress_layers=compress_layers,
-            compress_ratio=compress_ratio,
-        )
+            model_name_or_path, dtype, instructions, cache_dir, devices, query_max_length, max_length, normalize,
+            prompt=prompt, compress_layers=compress_layers, compress_ratio=compress_ratio
+        )  # fmt: skip
 
     def compute_score(
         self,
@@ -378,10 +358,6 @@ def _by_cutoff(
     layers = [cutoff_layers] if isinstance(cutoff_layers, int) else list(cutoff_layers)
     by_layer = scorer.score_layers(pairs, layers)
     return [by_layer[layer] for layer in layers] if len(layers) > 1 else by_layer[layers[0]]
-
-
-def _instructed(template: str, instruction: str | None, text: str) -> str:
-    return text if instruction is None else template.format(instruction, text)
 
 
 def _scale(normalize: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
@@ -13,12 +13,14 @@ import torch
 
 from bge_rerank_integrations.batching import TokenSequence, pack
 from bge_rerank_integrations.checkpoint import Checkpoint
-from bge_rerank_integrations.engine import Engine, Scores
+from bge_rerank_integrations.engine import Engine, EngineSettings
 from bge_rerank_integrations.errors import CheckpointError, DeviceError, HubError, OptionError
 from bge_rerank_integrations.families import family_class, find_family
 from bge_rerank_integrations.families.base import Family, Recipe, RerankModel
 from bge_rerank_integrations.options import HeadIndex, Scale, ScoringOptions
+from bge_rerank_integrations.queueing import Row
 from bge_rerank_integrations.scorer import Core, Scorer
+from bge_rerank_integrations.stats import Batch
 from bge_rerank_integrations.weights import load_weights
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -56,6 +58,10 @@ def load_scorer(
     head_index: HeadIndex = "position",
     attention_softcap: bool = False,
     token_budget: int | None = None,
+    max_queued_tokens: int = 4_000_000,
+    timeout: float | None = None,
+    cache_size: int = 0,
+    on_batch: Callable[[Batch], object] | None = None,
 ) -> Scorer:
     """Load a BGE reranker.
 
@@ -68,6 +74,10 @@ def load_scorer(
         CPU.
         dtype: "float32", "float16", "bfloat16"; "auto": float32 on the CPU, half precision on a GPU.
         token_budget: tokens a batch may hold; None: chosen for the device.
+        max_queued_tokens: tokens that may wait; a call beyond that waits outside until there is room.
+        timeout: seconds a call may take, waiting included; beyond, `QueueFull` or `Timeout`. None: as long as it takes.
+        cache_size: scores to remember in memory, the least recently used dropped first; 0: none.
+        on_batch: called by the worker after each batch with a `stats.Batch`, for metrics and traces.
 
     The other arguments are the fields of `options.ScoringOptions`, which documents them; `Scorer.with_options`
     changes them.
@@ -91,10 +101,16 @@ def load_scorer(
         head_index=head_index,
         attention_softcap=attention_softcap,
     )
-    if token_budget is not None and (not isinstance(token_budget, int) or token_budget < 1):
-        raise OptionError(f"token_budget={token_budget!r}: use a whole number of 1 or more")
     chosen = choose_devices(devices)
     wanted = choose_dtype(dtype, chosen)
+    budget = CUDA_TOKEN_BUDGET if chosen[0].type == "cuda" else CPU_TOKEN_BUDGET
+    settings = EngineSettings(
+        token_budget=budget if token_budget is None else token_budget,
+        max_queued_tokens=max_queued_tokens,
+        timeout=timeout,
+        cache_size=cache_size,
+        on_batch=on_batch,
+    )
     checkpoint = find_checkpoint(model, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only)
     kind = find_family(checkpoint) if family is None else family_class(family)
     found = kind(checkpoint)
@@ -105,8 +121,7 @@ def load_scorer(
         for device in chosen:
             replicas.append(Replica(found, device, wanted, depth))
             undo.callback(replicas[-1].close)
-        budget = token_budget or (CUDA_TOKEN_BUDGET if chosen[0].type == "cuda" else CPU_TOKEN_BUDGET)
-        engine = Engine(replicas, budget)
+        engine = Engine(replicas, settings)
         undo.callback(engine.close)
         scorer = Scorer(Core(found, engine, str(wanted).removeprefix("torch.")), options)
         undo.pop_all()
@@ -136,12 +151,12 @@ class Replica:
         self.model, self.depth = model, depth
 
     @torch.inference_mode()
-    def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> Scores:
+    def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[Row]:
         if (depth := recipe.depth(self.family.layers)) > self.depth:
             self._load(depth)
         assert self.model is not None
-        scores: Scores = self.model.score(pack(sequences, self.device), recipe).float().tolist()
-        return scores
+        rows: list[Row] = self.model.score(pack(sequences, self.device), recipe).float().tolist()
+        return rows
 
     def close(self) -> None:
         self.model = None
@@ -231,7 +246,7 @@ def _device(name: Any) -> torch.device:
             raise DeviceError(f"device {str(name)!r} does not exist: this machine has {known}; 'cpu' always works")
     elif device.type == "mps":
         if not torch.backends.mps.is_available():
-            raise DeviceError("device 'mps' does not exist on this machine: 'cpu' always works")
+            raise DeviceError(f"device {str(name)!r} does not exist on this machine: 'cpu' always works")
     elif device.type != "cpu":
         raise DeviceError(f"device {str(name)!r} is not supported: use 'cpu', 'cuda:N' or 'mps'")
     return device

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from bge_rerank_integrations.batching import TokenSequence
-from bge_rerank_integrations.engine import Engine, Scores
-from bge_rerank_integrations.errors import ClosedError, ScoreError
-from bge_rerank_integrations.families.base import Family
+from bge_rerank_integrations.engine import Engine
+from bge_rerank_integrations.errors import QueueFull, ScoreError, Timeout
+from bge_rerank_integrations.families.base import Family, Recipe
 from bge_rerank_integrations.inputs import Limits, Pair
 from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.queueing import Request, Row
+from bge_rerank_integrations.stats import Stats
 
 Progress = Callable[[int, int], object]
+CHUNK = 1024
+"""Pairs to tokenize and queue at a time."""
 
 
 class Ranked(NamedTuple):
@@ -56,11 +62,11 @@ class Scorer:
             ScoreError: the model gave NaN or infinity.
             ClosedError: the scorer was closed.
         """
-        return self._score(_pairs_of(query, texts), on_progress)
+        return self._column(self._rows(_pairs_of(query, texts), self._recipe, on_progress))
 
     def score_pairs(self, pairs: Iterable[Pair], on_progress: Progress | None = None) -> list[float]:
         """Score (query, text) pairs, any number of queries in one call. Returns and raises as `score`."""
-        return self._score(checked_pairs(pairs), on_progress)
+        return self._column(self._rows(checked_pairs(pairs), self._recipe, on_progress))
 
     def score_layers(self, pairs: Iterable[Pair], cutoff_layers: Sequence[int]) -> dict[int, list[float]]:
         """Scores after each of several layers, from one forward pass.
@@ -76,8 +82,7 @@ class Scorer:
             OptionError: a layer is not allowed (the message lists those that are), or the family has no cutoffs.
         """
         recipe = self._core.family.recipe(self._options, cutoff_layers)
-        sequences = self._encode(checked_pairs(pairs))
-        rows = self._core.engine.submit(sequences, recipe).result()
+        rows = self._rows(checked_pairs(pairs), recipe)
         return {layer: self._column(rows, place) for place, layer in enumerate(cutoff_layers)}
 
     def rank(
@@ -94,9 +99,7 @@ class Scorer:
 
     async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
         """As `score`, without blocking the event loop: texts are tokenized in one thread, scored in another."""
-        pairs = _pairs_of(query, texts)
-        sequences = await asyncio.get_running_loop().run_in_executor(self._core.tokenizing, self._encode, pairs)
-        return self._column(await asyncio.wrap_future(self._core.engine.submit(sequences, self._recipe)))
+        return self._column(await self._arows(_pairs_of(query, texts), self._recipe))
 
     def with_options(self, **changes: Any) -> Scorer:
         """A scorer over the same weights with some of its `options` changed; both may be used at the same time."""
@@ -120,7 +123,11 @@ class Scorer:
     @property
     def truncated_pairs(self) -> int:
         """How many pairs lost text to `max_length` or `query_max_length` since the model was loaded."""
-        return self._core.truncated_pairs
+        return self._core.engine.counters.truncated_pairs
+
+    def stats(self) -> Stats:
+        """What was scored since the model was loaded, where the time went, and what waits now."""
+        return self._core.engine.stats()
 
     @property
     def closed(self) -> bool:
@@ -128,7 +135,7 @@ class Scorer:
 
     def close(self) -> None:
         """Free the model and its threads, also for scorers made with `with_options`. Closing twice is fine."""
-        self._core.close()
+        self._core.engine.close()
 
     def __enter__(self) -> Scorer:
         return self
@@ -140,16 +147,55 @@ class Scorer:
         return f"Scorer({self._core.family.checkpoint.folder.name!r}, family={self.family!r}, {self._options})"
 
     def _encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
-        if self.closed:
-            raise ClosedError("this scorer was closed: load it again")
+        started = time.perf_counter()
         sequences = self._inputs.encode(pairs)
-        self._core.count(sequences)
+        truncated = sum(sequence.truncated for sequence in sequences)
+        self._core.engine.counters.count_pairs(len(sequences), truncated, time.perf_counter() - started)
         return sequences
 
-    def _score(self, pairs: Sequence[Pair], on_progress: Progress | None) -> list[float]:
-        return self._column(self._core.engine.submit(self._encode(pairs), self._recipe, on_progress).result())
+    def _rows(self, pairs: Sequence[Pair], recipe: Recipe, on_progress: Progress | None = None) -> list[Row]:
+        """Tokenize and queue chunk by chunk, so that the device has work while later chunks are tokenized."""
+        engine = self._core.engine
+        engine.check_open()
+        deadline = Deadline(engine)
+        requests: list[Request] = []
+        try:
+            for start in range(0, len(pairs), CHUNK):
+                sequences = self._encode(pairs[start : start + CHUNK])
+                requests.append(Request(sequences, recipe, _shifted(on_progress, start, len(pairs))))
+                engine.submit(requests[-1])
+                with deadline.full():
+                    requests[-1].admitted.result(deadline.remaining)
+            with deadline.late():
+                return [row for request in requests for row in request.future.result(deadline.remaining)]
+        finally:
+            for request in requests:  # whatever is left of them, if anything went wrong
+                request.future.cancel()
 
-    def _column(self, rows: Scores, place: int = 0) -> list[float]:
+    async def _arows(self, pairs: Sequence[Pair], recipe: Recipe) -> list[Row]:
+        """As `_rows`, awaiting."""
+        engine, loop = self._core.engine, asyncio.get_running_loop()
+        engine.check_open()
+        deadline = Deadline(engine)
+        requests: list[Request] = []
+        try:
+            for start in range(0, len(pairs), CHUNK):
+                sequences = await loop.run_in_executor(engine.tokenizing, self._encode, pairs[start : start + CHUNK])
+                requests.append(Request(sequences, recipe))
+                engine.submit(requests[-1])
+                with deadline.full():
+                    await asyncio.wait_for(asyncio.wrap_future(requests[-1].admitted), deadline.remaining)
+            rows: list[Row] = []
+            with deadline.late():
+                for request in requests:
+                    done = await asyncio.wait_for(asyncio.wrap_future(request.future), deadline.remaining)
+                    rows.extend(done)
+            return rows
+        finally:
+            for request in requests:
+                request.future.cancel()
+
+    def _column(self, rows: Sequence[Row], place: int = 0) -> list[float]:
         scores = [row[place] for row in rows]
         if bad := [index for index, score in enumerate(scores) if not math.isfinite(score)]:
             raise ScoreError(
@@ -159,22 +205,46 @@ class Scorer:
         return [_sigmoid(score) for score in scores] if self._options.scale == "sigmoid" else scores
 
 
-class Core:
+class Core(NamedTuple):
     """What scorers of the same weights share."""
 
-    def __init__(self, family: Family, engine: Engine, dtype: str) -> None:
-        self.family = family
-        self.engine = engine
-        self.dtype = dtype
-        self.tokenizing = ThreadPoolExecutor(1, "bge-rerank-tokenize")  # starts its thread on first use
-        self.truncated_pairs = 0
+    family: Family
+    engine: Engine
+    dtype: str
 
-    def count(self, sequences: Sequence[TokenSequence]) -> None:
-        self.truncated_pairs += sum(sequence.truncated for sequence in sequences)
 
-    def close(self) -> None:
-        self.engine.close()
-        self.tokenizing.shutdown(wait=False)
+class Deadline:
+    """When a call must be done, and the errors that say why it was not."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._timeout = engine.settings.timeout
+        self._end = None if self._timeout is None else time.monotonic() + self._timeout
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left; None: no end."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        try:
+            yield
+        except (FutureTimeoutError, asyncio.TimeoutError) as error:
+            raise QueueFull(
+                f"{self._engine.queued_tokens} tokens wait, {self._engine.settings.max_queued_tokens} may, and "
+                f"{self._timeout} seconds made no room: send less at once, or raise max_queued_tokens or timeout"
+            ) from error
+
+    @contextmanager
+    def late(self) -> Iterator[None]:
+        try:
+            yield
+        except (FutureTimeoutError, asyncio.TimeoutError) as error:
+            raise Timeout(
+                f"not scored within {self._timeout} seconds, with {self._engine.queued_tokens} tokens waiting: "
+                "send less at once, or raise timeout"
+            ) from error
 
 
 def rank(scores: Sequence[float], top_n: int | None = None, score_threshold: float | None = None) -> list[Ranked]:
@@ -227,6 +297,11 @@ def _said(value: object) -> str:
         if len(shown) > 40
         else f"{shown} of type {type(value).__name__}"
     )
+
+
+def _shifted(on_progress: Progress | None, start: int, total: int) -> Progress | None:
+    """Progress of a chunk as progress of the whole call, which sees chunks finish in order."""
+    return None if on_progress is None else lambda done, _: on_progress(start + done, total)
 
 
 def _limits(family: Family, options: ScoringOptions) -> Limits:

@@ -20,7 +20,7 @@ from transformers import (
 from bge_rerank_integrations import load_scorer
 from tests.conftest import CHECKPOINTS
 
-WORDS = "alpha beta gamma delta epsilon zeta eta theta".split()
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
 TEXTS = [" ".join(WORDS[i % 8] for i in range(count)) for count in (1, 300, 2, 40, 3, 40, 480, 0, 7)]
 
 

@@ -1,0 +1,63 @@
+"""A bounded cache of scores, and of what is being worked out right now, so that nothing is worked out twice at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterable, Sequence
+
+from cachetools import LRUCache
+
+from bge_rerank_integrations.queueing import Row, Task
+
+
+def key_of(task: Task) -> Hashable:
+    """Everything that a score depends on, for given weights: tokens, where the passage is, and the forward pass."""
+    return (tuple(task.sequence.ids), task.sequence.passage, task.request.recipe)
+
+
+class ScoreCache:
+    """Rows by key, the least recently used of them dropped beyond `size`."""
+
+    def __init__(self, size: int) -> None:
+        self._rows: LRUCache[Hashable, Row] = LRUCache(size)
+        self._running: dict[Hashable, list[Task]] = {}
+        self._lock = threading.Lock()
+        self.hits = 0
+        self.misses = 0
+
+    def claim(self, batch: Iterable[Task]) -> tuple[list[tuple[Task, Row]], list[Task]]:
+        """Split a batch into tasks whose scores are known, with them, and tasks to run: the first of each key.
+
+        Others that are the same as one that runs, here or on another device, wait for `finish`.
+        """
+        known, to_run = [], []
+        with self._lock:
+            for task in batch:
+                key = key_of(task)
+                if (row := self._rows.get(key)) is not None:
+                    known.append((task, row))
+                    self.hits += 1
+                elif key in self._running:
+                    self._running[key].append(task)
+                    self.hits += 1
+                else:
+                    self._running[key] = []
+                    to_run.append(task)
+                    self.misses += 1
+        return known, to_run
+
+    def finish(self, tasks: Sequence[Task], rows: Sequence[Row]) -> list[tuple[Task, Row]]:
+        """Keep the scores of tasks that ran; returns them with those of the tasks that waited for the same."""
+        with self._lock:
+            done = []
+            for task, row in zip(tasks, rows, strict=True):
+                key = key_of(task)
+                self._rows[key] = row
+                done.append((task, row))
+                done.extend((other, row) for other in self._running.pop(key, []))
+            return done
+
+    def abandon(self, tasks: Sequence[Task]) -> list[Task]:
+        """Tasks failed: returns those that waited for them, to be run after all."""
+        with self._lock:
+            return [other for task in tasks for other in self._running.pop(key_of(task), [])]

@@ -1,0 +1,107 @@
+"""What a scorer has done, in numbers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One forward pass."""
+
+    sequences: int
+    tokens: int
+    seconds_queued: float
+    """How long its sequences had waited, on average."""
+    seconds_forward: float
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Totals since the model was loaded, and what waits now. Seconds are summed over threads."""
+
+    pairs: int
+    truncated_pairs: int
+    tokens: int
+    batches: int
+    out_of_memory: int
+    """How often a batch did not fit the device's memory and was halved."""
+    seconds_tokenizing: float
+    seconds_queued: float
+    """Summed over sequences."""
+    seconds_forward: float
+    queued_requests: int
+    queued_tokens: int
+    token_budget: int
+    """Tokens a batch may hold now: less than was asked for after running out of memory."""
+    cache_hits: int
+    cache_misses: int
+    hook_errors: int
+    last_hook_error: str | None
+
+    @property
+    def cache_hit_rate(self) -> float:
+        """Share of sequences whose score was known or on its way; 0.0 without a cache."""
+        return self.cache_hits / max(1, self.cache_hits + self.cache_misses)
+
+
+@dataclass
+class Counters:
+    """The totals, counted from many threads."""
+
+    pairs: int = 0
+    truncated_pairs: int = 0
+    tokens: int = 0
+    batches: int = 0
+    out_of_memory: int = 0
+    seconds_tokenizing: float = 0.0
+    seconds_queued: float = 0.0
+    seconds_forward: float = 0.0
+    hook_errors: int = 0
+    last_hook_error: str | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count_pairs(self, pairs: int, truncated: int, seconds: float) -> None:
+        with self._lock:
+            self.pairs += pairs
+            self.truncated_pairs += truncated
+            self.seconds_tokenizing += seconds
+
+    def count_batch(self, batch: Batch) -> None:
+        with self._lock:
+            self.batches += 1
+            self.tokens += batch.tokens
+            self.seconds_queued += batch.seconds_queued * batch.sequences
+            self.seconds_forward += batch.seconds_forward
+
+    def count_out_of_memory(self) -> None:
+        with self._lock:
+            self.out_of_memory += 1
+
+    def count_hook_error(self, error: Exception) -> None:
+        with self._lock:
+            self.hook_errors += 1
+            self.last_hook_error = repr(error)
+
+    def stats(
+        self, *, queued_requests: int, queued_tokens: int, token_budget: int, cache_hits: int, cache_misses: int
+    ) -> Stats:
+        with self._lock:
+            return Stats(
+                pairs=self.pairs,
+                truncated_pairs=self.truncated_pairs,
+                tokens=self.tokens,
+                batches=self.batches,
+                out_of_memory=self.out_of_memory,
+                seconds_tokenizing=self.seconds_tokenizing,
+                seconds_queued=self.seconds_queued,
+                seconds_forward=self.seconds_forward,
+                queued_requests=queued_requests,
+                queued_tokens=queued_tokens,
+                token_budget=token_budget,
+                cache_hits=cache_hits,
+                cache_misses=cache_misses,
+                hook_errors=self.hook_errors,
+                last_hook_error=self.last_hook_error,
+            )
