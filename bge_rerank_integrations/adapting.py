@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from bge_rerank_integrations.options import HeadIndex, Scale, ScoringOptions
+from bge_rerank_integrations.options import DType, FamilyName, HeadIndex, Scale, ScoringOptions
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from bge_rerank_integrations.scorer import Scorer
 
 SCORING_FIELDS = tuple(ScoringOptions.__dataclass_fields__)
@@ -26,7 +30,13 @@ LOADING_FIELDS = (
     "max_queued_tokens",
     "timeout",
     "cache_size",
+    "on_batch",
 )
+
+
+def _path(value: object) -> object:
+    """A path as the string that adapters keep, so that they can be written as JSON."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 class ScorerFields(BaseModel):
@@ -36,20 +46,21 @@ class ScorerFields(BaseModel):
         extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), validate_assignment=True
     )
 
-    model: str = ""
+    model: Annotated[str, BeforeValidator(_path), Field(min_length=1)] | None = None
     """Hub id, folder or "demo", as in `load_scorer`; with an injected `scorer`, its name in events."""
     scorer: Any = Field(default=None, exclude=True, repr=False)
     """A `Scorer` that is already loaded, in place of `model` and the options below."""
-    family: str | None = None
+    family: FamilyName | None = None
     revision: str | None = None
-    cache_dir: str | None = None
+    cache_dir: Annotated[str, BeforeValidator(_path)] | None = None
     local_files_only: bool = False
     devices: str | list[str] | None = None
-    dtype: str = "auto"
+    dtype: DType = "auto"
     token_budget: int | None = Field(default=None, ge=1)
     max_queued_tokens: int = Field(default=4_000_000, ge=1)
     timeout: float | None = Field(default=None, gt=0)
     cache_size: int = Field(default=0, ge=0)
+    on_batch: Callable[[Any], object] | None = Field(default=None, exclude=True, repr=False)
 
     max_length: int = 512
     query_max_length: int | None = None
@@ -67,10 +78,13 @@ class ScorerFields(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> ScorerFields:
-        if self.scorer is None and not self.model:
+        if self.scorer is None and self.model is None:
             raise ValueError("give model= (a hub id, a folder or 'demo') or scorer= (from load_scorer)")
         if self.scorer is not None:
-            set_too = sorted(self.model_fields_set.intersection(SCORING_FIELDS + LOADING_FIELDS))
+            if not callable(getattr(self.scorer, "ascore", None)):
+                raise ValueError(f"scorer={self.scorer!r}: give what load_scorer returned, or a name as model=")
+            fields = type(self).model_fields
+            set_too = [name for name in SCORING_FIELDS + LOADING_FIELDS if getattr(self, name) != fields[name].default]
             if set_too:
                 raise ValueError(
                     f"{', '.join(set_too)} would have no effect beside scorer=: give it to load_scorer or to "
@@ -78,6 +92,22 @@ class ScorerFields(BaseModel):
                 )
         ScoringOptions(**self._values(SCORING_FIELDS))
         return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field if the result makes sense; pydantic alone would leave a refused value in place."""
+        values, fields_set = dict(self.__dict__), set(self.model_fields_set)
+        try:
+            super().__setattr__(name, value)
+        except ValidationError:
+            self.__dict__.clear()
+            self.__dict__.update(values)
+            object.__setattr__(self, "__pydantic_fields_set__", fields_set)
+            raise
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._lazy = LazyScorer()  # or a copy with another model would take turns with this one in loading it
+        return copied
 
     def warm_up(self) -> None:
         """Load the model now rather than at the first query."""
@@ -92,12 +122,13 @@ class ScorerFields(BaseModel):
         if self.scorer is not None:
             injected: Scorer = self.scorer
             return injected
+        assert self.model is not None  # or _check would have refused it
         return self._lazy.get(self.model, self._values(LOADING_FIELDS), self._values(SCORING_FIELDS))
 
     async def _aready(self) -> Scorer:
-        """As `_ready`; loading happens in a thread."""
+        """As `_ready`; loading happens in a thread of its own, not in those that the event loop has for everyone."""
         if self.scorer is None and not self._lazy.holds(self.model, self._values(LOADING_FIELDS)):
-            return await asyncio.to_thread(self._ready)
+            return await asyncio.get_running_loop().run_in_executor(self._lazy.loading, self._ready)
         return self._ready()
 
     def _values(self, names: Sequence[str]) -> dict[str, Any]:
@@ -121,8 +152,9 @@ class LazyScorer:
         self._source: tuple[str, dict[str, Any]] | None = None
         self._options: dict[str, Any] = {}
         self._scorer: Scorer | None = None
+        self.loading = ThreadPoolExecutor(1, "bge-rerank-load")  # starts its thread on first use
 
-    def holds(self, model: str, loading: dict[str, Any]) -> bool:
+    def holds(self, model: str | None, loading: dict[str, Any]) -> bool:
         """Whether this very model is loaded."""
         return self._scorer is not None and self._source == (model, loading)
 
@@ -144,6 +176,11 @@ class LazyScorer:
             if self._scorer is not None:
                 self._scorer.close()
             self._scorer = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LazyScorer)  # adapters with equal fields are equal, loaded or not
+
+    __hash__ = object.__hash__
 
     def __deepcopy__(self, memo: object) -> LazyScorer:
         return LazyScorer()

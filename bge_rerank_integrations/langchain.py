@@ -93,4 +93,14 @@ class BGECrossEncoder(ScorerFields, BaseCrossEncoder):
 
 
 def _texts(documents: Sequence[str | Document]) -> list[str]:
-    return [document if isinstance(document, str) else document.page_content for document in documents]
+    if isinstance(documents, str):
+        raise TypeError(f"documents is one string, {documents[:40]!r}: give a list, [text] for a single one")
+    return [_text(index, document) for index, document in enumerate(documents)]
+
+
+def _text(index: int, document: object) -> str:
+    if isinstance(document, Document):
+        return document.page_content
+    if isinstance(document, str):
+        return document
+    raise TypeError(f"documents[{index}] is {document!r:.60}: give a string or a Document")

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pydantic import BaseModel
+
 try:
-    from llama_index.core.callbacks import CBEventType, EventPayload
+    from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
     from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # it is, less openly
     from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -43,6 +45,18 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
     @classmethod
     def class_name(cls) -> str:
         return "BGERerank"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the callbacks, which belong to this process; the inherited method would take them from `self` too."""
+        state = BaseModel.__getstate__(self)
+        return {**state, "__dict__": {k: v for k, v in state["__dict__"].items() if k != "callback_manager"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        values = {"callback_manager": CallbackManager(), **state["__dict__"]}
+        BaseModel.__setstate__(self, {**state, "__dict__": values})
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> BGERerank:
+        return super().__deepcopy__({**(memo or {}), id(self.callback_manager): self.callback_manager})
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

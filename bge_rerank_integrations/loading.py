@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,22 @@ def load_scorer(
             undo.callback(replicas[-1].close)
         engine = Engine(replicas, settings)
         undo.callback(engine.close)
-        scorer = Scorer(Core(found, engine, str(wanted).removeprefix("torch.")), options)
+        reload = partial(
+            load_scorer,
+            model,
+            family=family,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            devices=devices,
+            dtype=dtype,
+            token_budget=token_budget,
+            max_queued_tokens=max_queued_tokens,
+            timeout=timeout,
+            cache_size=cache_size,
+            on_batch=on_batch,
+        )
+        scorer = Scorer(Core(found, engine, str(wanted).removeprefix("torch."), reload), options)
         undo.pop_all()
     return scorer
 
@@ -142,6 +158,7 @@ class Replica:
         self._load(depth)
 
     def _load(self, depth: int) -> None:
+        self.family.check_tensors()
         self.depth = 0
         self.model: RerankModel | None = None  # frees a shallower one first
         with torch.device("meta"):

@@ -10,6 +10,8 @@ from bge_rerank_integrations.errors import OptionError
 
 Scale = Literal["logit", "sigmoid"]
 HeadIndex = Literal["position", "layer"]
+FamilyName = Literal["encoder", "llm", "layerwise", "lightweight"]
+DType = Literal["auto", "float32", "float16", "bfloat16"]
 COMPRESS_RATIOS = (1, 2, 4, 8)
 
 

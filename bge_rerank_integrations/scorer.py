@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from bge_rerank_integrations.batching import TokenSequence
@@ -52,7 +53,7 @@ class Scorer:
         Args:
             query: what is asked; may be empty.
             texts: what may answer it, in any order, duplicates and empty texts included.
-            on_progress: called after each batch with how many texts are scored and how many there are.
+            on_progress: called after each batch with how many distinct texts are scored and how many there are.
 
         Returns:
             One score a text, in the order given; higher is more relevant, in the unit that `options.scale` names.
@@ -62,11 +63,11 @@ class Scorer:
             ScoreError: the model gave NaN or infinity.
             ClosedError: the scorer was closed.
         """
-        return self._column(self._rows(_pairs_of(query, texts), self._recipe, on_progress))
+        return self._scores(_pairs_of(query, texts), on_progress)
 
     def score_pairs(self, pairs: Iterable[Pair], on_progress: Progress | None = None) -> list[float]:
         """Score (query, text) pairs, any number of queries in one call. Returns and raises as `score`."""
-        return self._column(self._rows(checked_pairs(pairs), self._recipe, on_progress))
+        return self._scores(checked_pairs(pairs), on_progress)
 
     def score_layers(self, pairs: Iterable[Pair], cutoff_layers: Sequence[int]) -> dict[int, list[float]]:
         """Scores after each of several layers, from one forward pass.
@@ -82,8 +83,10 @@ class Scorer:
             OptionError: a layer is not allowed (the message lists those that are), or the family has no cutoffs.
         """
         recipe = self._core.family.recipe(self._options, cutoff_layers)
-        rows = self._rows(checked_pairs(pairs), recipe)
-        return {layer: self._column(rows, place) for place, layer in enumerate(cutoff_layers)}
+        checked = checked_pairs(pairs)
+        unique = distinct(checked)
+        rows = self._rows(unique, recipe)
+        return {layer: self._column(checked, unique, rows, place) for place, layer in enumerate(cutoff_layers)}
 
     def rank(
         self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
@@ -99,7 +102,9 @@ class Scorer:
 
     async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
         """As `score`, without blocking the event loop: texts are tokenized in one thread, scored in another."""
-        return self._column(await self._arows(_pairs_of(query, texts), self._recipe))
+        pairs = _pairs_of(query, texts)
+        unique = distinct(pairs)
+        return self._column(pairs, unique, await self._arows(unique, self._recipe))
 
     def with_options(self, **changes: Any) -> Scorer:
         """A scorer over the same weights with some of its `options` changed; both may be used at the same time."""
@@ -122,7 +127,7 @@ class Scorer:
 
     @property
     def truncated_pairs(self) -> int:
-        """How many pairs lost text to `max_length` or `query_max_length` since the model was loaded."""
+        """How many (distinct) pairs lost text to `max_length` or `query_max_length` since the model was loaded."""
         return self._core.engine.counters.truncated_pairs
 
     def stats(self) -> Stats:
@@ -146,12 +151,22 @@ class Scorer:
     def __repr__(self) -> str:
         return f"Scorer({self._core.family.checkpoint.folder.name!r}, family={self.family!r}, {self._options})"
 
+    def __deepcopy__(self, memo: object) -> Scorer:
+        return self  # threads may share it, and it never changes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reloaded, (self._core.reload, self._options)
+
     def _encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
         started = time.perf_counter()
         sequences = self._inputs.encode(pairs)
         truncated = sum(sequence.truncated for sequence in sequences)
         self._core.engine.counters.count_pairs(len(sequences), truncated, time.perf_counter() - started)
         return sequences
+
+    def _scores(self, pairs: Sequence[Pair], on_progress: Progress | None) -> list[float]:
+        unique = distinct(pairs)
+        return self._column(pairs, unique, self._rows(unique, self._recipe, on_progress))
 
     def _rows(self, pairs: Sequence[Pair], recipe: Recipe, on_progress: Progress | None = None) -> list[Row]:
         """Tokenize and queue chunk by chunk, so that the device has work while later chunks are tokenized."""
@@ -195,8 +210,12 @@ class Scorer:
             for request in requests:
                 request.future.cancel()
 
-    def _column(self, rows: Sequence[Row], place: int = 0) -> list[float]:
-        scores = [row[place] for row in rows]
+    def _column(
+        self, pairs: Sequence[Pair], unique: Sequence[Pair], rows: Sequence[Row], place: int = 0
+    ) -> list[float]:
+        """From the rows of distinct pairs the scores of all pairs, on the scale of the options."""
+        known = dict(zip(unique, rows, strict=True))
+        scores = [known[pair][place] for pair in pairs]
         if bad := [index for index, score in enumerate(scores) if not math.isfinite(score)]:
             raise ScoreError(
                 f"pair {bad[0]} (of {len(bad)} so) scored {scores[bad[0]]} in {self._core.dtype}: "
@@ -211,6 +230,8 @@ class Core(NamedTuple):
     family: Family
     engine: Engine
     dtype: str
+    reload: Callable[..., Scorer]
+    """Load the same once more, in another process perhaps."""
 
 
 class Deadline:
@@ -245,6 +266,15 @@ class Deadline:
                 f"not scored within {self._timeout} seconds, with {self._engine.queued_tokens} tokens waiting: "
                 "send less at once, or raise timeout"
             ) from error
+
+
+def _reloaded(reload: Callable[..., Scorer], options: ScoringOptions) -> Scorer:
+    return reload(**asdict(options))
+
+
+def distinct(pairs: Sequence[Pair]) -> list[Pair]:
+    """Each pair once, so that equal pairs get scores that are equal to the last bit and ties keep their order."""
+    return list(dict.fromkeys(pairs))
 
 
 def rank(scores: Sequence[float], top_n: int | None = None, score_threshold: float | None = None) -> list[Ranked]:

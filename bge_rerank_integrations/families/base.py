@@ -80,6 +80,9 @@ class Family(ABC):
     def layers(self) -> int:
         """How many layers the checkpoint has."""
 
+    def check_tensors(self) -> None:  # noqa: B027 - most families have nothing to say
+        """Refuse tensors that are clearly of another kind of model, in better words than a list of names."""
+
     def recipe(self, options: ScoringOptions, cutoffs: Sequence[int] | None = None) -> Recipe:
         """The forward pass that these options ask for; `cutoffs` asks for several layers in one."""
         if cutoffs is not None:

@@ -79,8 +79,10 @@ class EncoderFamily(Family):
                 f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is no encoder of {', '.join(PREFIXES)}"
             )
         self.config = checkpoint.read_config(EncoderConfig)
-        heads = [name for name in checkpoint.tensors if name.startswith("classifier.")]
-        if not heads:
+
+    def check_tensors(self) -> None:
+        checkpoint = self.checkpoint
+        if not any(name.startswith("classifier.") for name in checkpoint.tensors):
             raise UnknownFamilyError(
                 f"{checkpoint.folder}: {checkpoint.architecture} has no classifier head, so it is an embedding or "
                 "language model and cannot rerank: use one whose architecture ends with ForSequenceClassification"

@@ -1,14 +1,18 @@
-"""Both frameworks' adapters behind one interface, and a record of the models that they load."""
+"""Both frameworks' adapters behind one interface, and recorders of what they load and tell."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from langchain_core.documents import Document
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
+from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.schema import NodeWithScore, TextNode
 
 from bge_rerank_integrations import Scorer, langchain, llama_index, loading
@@ -97,7 +101,7 @@ class Gate:
 
     def __call__(self, *_: object) -> None:
         self._reached.set()
-        self._open.wait(10)  # an end, so that a test of which the loop is blocked fails rather than hangs
+        self._open.wait(5)  # an end, so that a test of which the loop is blocked fails rather than hangs
 
     @property
     def reached(self) -> bool:
@@ -140,3 +144,34 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loads]:
     yield loads
     for scorer in loads.scorers:
         scorer.close()
+
+
+class RerankEvents(BaseEventHandler):
+    """LlamaIndex's rerank events, in order."""
+
+    seen: list[Any] = []  # noqa: RUF012 - pydantic copies it
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "RerankEvents"
+
+    def handle(self, event: Any, **_: Any) -> None:
+        if isinstance(event, (ReRankStartEvent, ReRankEndEvent)):
+            self.seen.append(event)
+
+
+class Recorded(NamedTuple):
+    """What LlamaIndex's instrumentation told."""
+
+    spans: SimpleSpanHandler
+    events: list[Any]
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    """Every span, and the rerank events, of whatever runs in the test."""
+    spans, events = SimpleSpanHandler(), RerankEvents()
+    root = get_dispatcher()
+    monkeypatch.setattr(root, "span_handlers", [spans])
+    monkeypatch.setattr(root, "event_handlers", [events])
+    return Recorded(spans, events.seen)

@@ -78,7 +78,7 @@ def test_the_shape_of_the_result(kind: Any) -> None:
     assert [len(scores) for scores in several] == [4, 4, 4]
 
 
-@pytest.mark.parametrize(("family", "kind"), zip(FAMILIES, flag.MODEL_CLASSES.values(), strict=True))
+@pytest.mark.parametrize(("family", "kind"), list(zip(FAMILIES, flag.MODEL_CLASSES.values(), strict=True)))
 def test_the_class_is_picked_by_what_is_in_the_checkpoint(family: str, kind: type) -> None:
     model = FlagAutoReranker.from_finetuned(CHECKPOINTS / family, use_fp16=True, devices="cpu", max_length=128)
     assert type(model) is kind

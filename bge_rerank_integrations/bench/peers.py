@@ -1,0 +1,266 @@
+"""Ways to score pairs, this package's own among them, behind one small interface.
+
+The file needs nothing but the standard library and the one peer that is asked for, so that another interpreter, with
+other versions, can run it by its path: `python peers.py NAME` then takes commands as JSON lines (see `bench.remote`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+import warnings
+from typing import Any
+
+CPU_BATCH = 32  # what sentence-transformers takes by default, and about what suits the padded engines best
+
+
+class Ours:
+    """This package."""
+
+    families = ("encoder", "llm", "layerwise", "lightweight")
+
+    def __init__(self, folder: str, family: str, device: str, dtype: str) -> None:
+        from bge_rerank_integrations import load_scorer
+
+        self.scorer = load_scorer(folder, devices=device, dtype=dtype)
+
+    def score(self, pairs: list[tuple[str, str]]) -> list[float]:
+        return self.scorer.score_pairs(pairs)
+
+    def close(self) -> None:
+        self.scorer.close()
+
+
+class FlagEmbedding:
+    """The publisher's own library, with its defaults (batches of 128, the first run twice)."""
+
+    families = Ours.families
+    classes = {  # noqa: RUF012 - never changed
+        "encoder": "FlagReranker",
+        "llm": "FlagLLMReranker",
+        "layerwise": "LayerWiseFlagLLMReranker",
+        "lightweight": "LightWeightFlagLLMReranker",
+    }
+
+    def __init__(self, folder: str, family: str, device: str, dtype: str) -> None:
+        import FlagEmbedding as library
+
+        half = {"use_fp16": dtype == "float16"} | ({} if family == "encoder" else {"use_bf16": dtype == "bfloat16"})
+        batch = {} if device != "cpu" or family == "encoder" else {"batch_size": 8}  # 128 would need over 100 GB
+        self.reranker = getattr(library, self.classes[family])(folder, devices=[device], **half, **batch)
+
+    def score(self, pairs: list[tuple[str, str]]) -> list[float]:
+        scores = self.reranker.compute_score([list(pair) for pair in pairs])
+        return list(map(float, scores))
+
+    def close(self) -> None:
+        self.reranker.model = None
+
+
+class SentenceTransformers:
+    """CrossEncoder.predict with its defaults."""
+
+    families = ("encoder",)
+
+    def __init__(self, folder: str, family: str, device: str, dtype: str) -> None:
+        import torch
+        from sentence_transformers import CrossEncoder
+
+        self.model: Any = CrossEncoder(
+            folder, device=device, max_length=512, model_kwargs={"torch_dtype": getattr(torch, dtype)}
+        )
+        self.identity = torch.nn.Identity()
+
+    def score(self, pairs: list[tuple[str, str]]) -> list[float]:
+        scores = self.model.predict(pairs, activation_fn=self.identity, show_progress_bar=False)
+        return [float(score) for score in scores]
+
+    def close(self) -> None:
+        self.model = None
+
+
+class Padded:
+    """What the next three share: pairs sorted by length, in padded batches, tokenized by `tokenizers` alone."""
+
+    families: tuple[str, ...] = ("encoder",)
+
+    def __init__(self, folder: str, family: str, device: str, dtype: str) -> None:
+        from tokenizers import Tokenizer
+
+        self.tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+        self.tokenizer.enable_truncation(512, strategy="only_second")
+        self.tokenizer.no_padding()
+        with open(os.path.join(folder, "config.json")) as file:
+            self.pad_token = json.load(file)["pad_token_id"]
+        self.load(folder, device, dtype)
+
+    def load(self, folder: str, device: str, dtype: str) -> None:
+        raise NotImplementedError
+
+    def logits(self, ids: Any, mask: Any) -> list[float]:
+        """Logits of padded pairs: two tensors of integers, (pairs, longest)."""
+        raise NotImplementedError
+
+    def score(self, pairs: list[tuple[str, str]]) -> list[float]:
+        import torch
+
+        ids = [torch.tensor(encoding.ids) for encoding in self.tokenizer.encode_batch_fast(pairs)]
+        order = sorted(range(len(pairs)), key=lambda i: -len(ids[i]))
+        scores = [0.0] * len(pairs)
+        for start in range(0, len(order), CPU_BATCH):
+            places = order[start : start + CPU_BATCH]
+            rows = [ids[i] for i in places]
+            padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_token)
+            mask = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
+            for i, score in zip(places, self.logits(padded, mask.long())):  # noqa: B905
+                scores[i] = score
+        return scores
+
+    def close(self) -> None:
+        self.__dict__.clear()
+
+
+class Transformers(Padded):
+    """transformers' own forward pass."""
+
+    def load(self, folder: str, device: str, dtype: str) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        self.model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype))
+        self.model.to(device).eval()
+
+    def logits(self, ids: Any, mask: Any) -> list[float]:
+        import torch
+
+        with torch.inference_mode():
+            device = self.model.device
+            out = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+            return out[:, 0].float().tolist()  # type: ignore[no-any-return]
+
+
+class Exported(Padded):
+    """A model exported to ONNX, in float32, in a folder that goes with the peer."""
+
+    def load(self, folder: str, device: str, dtype: str) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        options = {"attn_implementation": "eager", "dtype": torch.float32}
+        model = AutoModelForSequenceClassification.from_pretrained(folder, **options).eval()
+        example = (torch.full((2, 8), 5), torch.ones(2, 8, dtype=torch.long))
+        names = ["input_ids", "attention_mask"]
+        with tempfile.TemporaryDirectory() as exported, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's, about branches that no input takes
+            path = os.path.join(exported, "model.onnx")
+            torch.onnx.export(
+                model, example, path, input_names=names, output_names=["logits"], opset_version=17, dynamo=False,
+                dynamic_axes={name: {0: "batch", 1: "length"} for name in names},
+            )  # fmt: skip
+            self.open(path, device)
+
+    def open(self, path: str, device: str) -> None:
+        raise NotImplementedError
+
+
+class OnnxRuntime(Exported):
+    """ONNX Runtime, all graph optimisations on."""
+
+    def open(self, path: str, device: str) -> None:
+        import onnxruntime
+
+        providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider"]
+        self.session = onnxruntime.InferenceSession(path, providers=providers)
+
+    def logits(self, ids: Any, mask: Any) -> list[float]:
+        inputs = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+        return self.session.run(None, inputs)[0][:, 0].tolist()  # type: ignore[no-any-return]
+
+
+class OpenVino(Exported):
+    """OpenVINO, in float32 and set for throughput."""
+
+    def open(self, path: str, device: str) -> None:
+        import openvino
+
+        model = openvino.convert_model(path)
+        hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        self.model = openvino.compile_model(model, "CPU", hints)
+
+    def logits(self, ids: Any, mask: Any) -> list[float]:
+        inputs = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+        return self.model(inputs)[0][:, 0].tolist()  # type: ignore[no-any-return]
+
+
+PEERS: dict[str, Any] = {
+    "ours": Ours,
+    "flagembedding": FlagEmbedding,
+    "sentence-transformers": SentenceTransformers,
+    "transformers": Transformers,
+    "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
+}
+
+
+def timed(peer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """Scores, seconds, and the bytes that were in use at most beyond those in use before."""
+    gc.collect()
+    memory = Memory()
+    started = time.perf_counter()
+    scores = peer.score(pairs)
+    return {"scores": scores, "seconds": time.perf_counter() - started, "extra_bytes": memory.extra()}
+
+
+class Memory:
+    """Peak memory since it was made: of the GPU where torch has one in use, else of this process (Linux)."""
+
+    def __init__(self) -> None:
+        torch = sys.modules.get("torch")
+        self.cuda: Any = torch.cuda if torch and torch.cuda.is_available() and torch.cuda.is_initialized() else None
+        if self.cuda:
+            self.cuda.synchronize()
+            self.cuda.reset_peak_memory_stats()
+            self.before = self.cuda.memory_allocated()
+        elif sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")  # the peak starts anew
+            self.before = self._status("VmRSS")
+
+    def extra(self) -> int | None:
+        if self.cuda:
+            self.cuda.synchronize()
+            return int(self.cuda.max_memory_allocated() - self.before)
+        return self._status("VmHWM") - self.before if sys.platform == "linux" else None
+
+    def _status(self, key: str) -> int:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
+
+
+def serve(name: str) -> None:
+    """Answer commands on standard input; what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    peer = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            if "load" in command:
+                peer = PEERS[name](**command["load"])
+                answer: dict[str, Any] = {}
+            else:
+                answer = timed(peer, [tuple(pair) for pair in command["pairs"]])
+        except Exception as error:  # noqa: BLE001 - it is told to the other side
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

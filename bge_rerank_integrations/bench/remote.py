@@ -1,0 +1,52 @@
+"""A peer that needs other versions, run by another interpreter."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bge_rerank_integrations.bench import peers
+from bge_rerank_integrations.errors import OptionError
+
+
+class RemotePeer:
+    """Loads and scores in a process of another virtual environment; times are taken there."""
+
+    def __init__(self, name: str, python: str, **load: str) -> None:
+        if not Path(python).exists():
+            raise OptionError(f"{name}={python}: give the path of a Python interpreter that has {name}")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(
+            [python, str(Path(peers.__file__)), name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+        )  # fmt: skip
+        self._ask({"load": load})
+
+    def timed(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+        """As `peers.timed`."""
+        return self._ask({"pairs": pairs})
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            self._log.seek(0)
+            raise RuntimeError(f"it stopped: {self._log.read()[-500:].strip()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer

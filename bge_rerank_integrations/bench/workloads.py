@@ -1,0 +1,50 @@
+"""What is timed: pairs that look like use, made of real text (the Python language reference)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+from tokenizers import Tokenizer
+
+from bge_rerank_integrations.demo.corpus import language_reference
+from bge_rerank_integrations.inputs import Pair
+
+LONGEST = 480  # tokens of query and passage together: below 512, so that no peer cuts anything
+
+
+class Source:
+    """Texts of wanted lengths."""
+
+    def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
+        self._tokenizer = tokenizer
+        self._random = random.Random(seed)
+        self._words = [word for passage in language_reference() for word in passage.text.split()]
+
+    def text(self, shortest: int, longest: int) -> str:
+        """Running words of a length between the two, in tokens, every length equally likely."""
+        wanted = self._random.randint(shortest, longest)
+        start = self._random.randrange(len(self._words) - wanted)
+        text = " ".join(self._words[start : start + wanted])
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return text if len(offsets) <= wanted else text[: offsets[wanted][0]].rstrip()
+
+    def pairs(self, queries: int, passages: int, query: tuple[int, int], passage: tuple[int, int]) -> Iterator[Pair]:
+        for _ in range(queries):
+            asked = self.text(*query)
+            for _ in range(passages):
+                yield asked, self.text(*passage)
+
+
+WORKLOADS: dict[str, Callable[[Source, float], list[Pair]]] = {
+    "mixed": lambda source, scale: list(source.pairs(1, _some(100, scale), (6, 16), (8, LONGEST - 16))),
+    "many": lambda source, scale: list(source.pairs(_some(20, scale), 20, (6, 16), (20, 200))),
+    "long": lambda source, scale: list(source.pairs(_some(5, scale), 20, (3, 6), (LONGEST - 80, LONGEST - 6))),
+    "single": lambda source, scale: list(source.pairs(1, 1, (8, 8), (120, 120))),
+}
+"""mixed: one query with 100 passages of 8 to 464 tokens; many: 20 queries with 20 passages each; long: short queries
+with 20 long passages each; single: one pair, for latency. The scale, from 0 to 1, takes a part of each."""
+
+
+def _some(count: int, scale: float) -> int:
+    return max(1, round(count * scale))
