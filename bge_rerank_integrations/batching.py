@@ -45,8 +45,14 @@ def by_length(sequences: Sequence[TokenSequence]) -> list[int]:
     return sorted(range(len(sequences)), key=lambda i: -len(sequences[i].ids))
 
 
-def pack(sequences: Sequence[TokenSequence], device: torch.device) -> PackedBatch:
-    """Lay sequences end to end in one tensor on the device; no padding."""
+def pack(sequences: Sequence[TokenSequence], device: torch.device, spare: int = 0) -> PackedBatch:
+    """Lay sequences end to end in one tensor on the device; no padding.
+
+    Args:
+        spare: tokens to add, as one sequence behind all others whose score means nothing.
+    """
+    if spare:
+        sequences = [*sequences, TokenSequence(sequences[0].ids[:1] * spare, (0, spare))]
     ids = torch.tensor(list(chain.from_iterable(sequence.ids for sequence in sequences)))
     layout = Layout(tuple(len(sequence.ids) for sequence in sequences), device)
     return PackedBatch(to_device(ids, device), layout, tuple(sequence.passage for sequence in sequences))

@@ -18,6 +18,7 @@ from bge_rerank_integrations.engine import Engine, EngineSettings
 from bge_rerank_integrations.errors import CheckpointError, DeviceError, HubError, OptionError
 from bge_rerank_integrations.families import family_class, find_family
 from bge_rerank_integrations.families.base import Family, Recipe, RerankModel
+from bge_rerank_integrations.nn.linear import spare_rows
 from bge_rerank_integrations.options import HeadIndex, Scale, ScoringOptions
 from bge_rerank_integrations.queueing import Row
 from bge_rerank_integrations.scorer import Core, Scorer
@@ -172,7 +173,9 @@ class Replica:
         if (depth := recipe.depth(self.family.layers)) > self.depth:
             self._load(depth)
         assert self.model is not None
-        rows: list[Row] = self.model.score(pack(sequences, self.device), recipe).float().tolist()
+        spare = spare_rows(sum(len(sequence.ids) for sequence in sequences), self.device, self.dtype)
+        scores = self.model.score(pack(sequences, self.device, spare), recipe)
+        rows: list[Row] = scores[: len(sequences)].float().tolist()
         return rows
 
     def close(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from bge_rerank_integrations.nn.linear import linear
+
 
 def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
     """Multiplications and additions that scoring sequences of these lengths takes, without padding.
@@ -30,18 +32,22 @@ def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
 
 
 def peak_flops(config: dict[str, Any], device: torch.device, dtype: torch.dtype, tokens: int = 4096) -> float:
-    """The best matrix product of this model's shapes on this machine, in multiplications and additions a second."""
+    """The best matrix product of this model's shapes that torch has on this machine, in FLOP a second.
+
+    Tried are `@` and whatever else `nn.linear` may choose.
+    """
     width, wide = config["hidden_size"], config["intermediate_size"]
     best = 0.0
     for inner, outer in ((width, width), (width, wide), (wide, width)):
         left = torch.randn(tokens, inner, device=device).to(dtype)
-        right = torch.randn(inner, outer, device=device).to(dtype)
-        for _ in range(8):
-            _wait(device)
-            started = time.perf_counter()
-            left @ right
-            _wait(device)
-            best = max(best, 2.0 * tokens * inner * outer / (time.perf_counter() - started))
+        right = torch.randn(outer, inner, device=device).to(dtype)
+        for product in (torch.nn.functional.linear, linear):
+            for _ in range(8):
+                _wait(device)
+                started = time.perf_counter()
+                product(left, right)
+                _wait(device)
+                best = max(best, 2.0 * tokens * inner * outer / (time.perf_counter() - started))
     return best
 
 

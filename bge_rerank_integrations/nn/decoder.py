@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bge_rerank_integrations.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.nn.attention import attend
 from bge_rerank_integrations.nn.layout import Layout
+from bge_rerank_integrations.nn.linear import linear, linear_mul
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.shape = shape
         self.window = shape.windows[index] if shape.windows else None
-        self.activation = ACTIVATIONS[shape.activation]
+        self.activation = shape.activation
         self.query_width = shape.heads * shape.head_dim
         kv_width = shape.kv_heads * shape.head_dim
         self.qkv = nn.Linear(shape.width, self.query_width + 2 * kv_width, bias=False)
@@ -123,14 +122,14 @@ class DecoderLayer(nn.Module):
         shape, x, layout = self.shape, stream.hidden, stream.layout
         normed = self.attention_norm(x)
         if read is None:
-            heads = self._heads(self.qkv(normed))
+            heads = self._heads(linear(normed, self.qkv.weight))
             query, key, value = heads.split((shape.heads, shape.kv_heads, shape.kv_heads), 1)
             query = rotation.turn(query)
             queries = layout
         else:
-            heads = self._heads(F.linear(normed, self.qkv.weight[self.query_width :]))
+            heads = self._heads(linear(normed, self.qkv.weight[self.query_width :]))
             key, value = heads.split(shape.kv_heads, 1)
-            query = self._heads(F.linear(normed[read], self.qkv.weight[: self.query_width]))
+            query = self._heads(linear(normed[read], self.qkv.weight[: self.query_width]))
             query = rotation.at(read).turn(query)
             queries = layout.single
             x = x[read]
@@ -145,9 +144,11 @@ class DecoderLayer(nn.Module):
             window=self.window,
             softcap=stream.softcap,
         )
-        x = x + self.attention_post_norm(self.out(attended.flatten(1))) * shape.residual_scale
-        gate, up = self.gate_up(self.feed_forward_norm(x)).chunk(2, -1)
-        added = self.feed_forward_post_norm(self.down(self.activation(gate) * up))
+        x = x + self.attention_post_norm(linear(attended.flatten(1), self.out.weight)) * shape.residual_scale
+        gate_weight, up_weight = self.gate_up.weight.chunk(2)
+        normed = self.feed_forward_norm(x)
+        gated = linear_mul(normed, up_weight, linear(normed, gate_weight, activation=self.activation))
+        added = self.feed_forward_post_norm(linear(gated, self.down.weight))
         out: Tensor = x + added * shape.residual_scale
         return out
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bge_rerank_integrations.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.nn.attention import attend
 from bge_rerank_integrations.nn.layout import Layout
+from bge_rerank_integrations.nn.linear import linear, linear_add
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.heads = shape.heads
-        self.activation = ACTIVATIONS[shape.activation]
+        self.activation = shape.activation
         self.qkv = nn.Linear(shape.width, 3 * shape.width)
         self.out = nn.Linear(shape.width, shape.width)
         self.attention_norm = nn.LayerNorm(shape.width, shape.norm_eps)
@@ -99,18 +98,19 @@ class EncoderLayer(nn.Module):
             *Shape:* (tokens, width), or (sequences, width) with `read`
         """
         if read is None:
-            query, key, value = self._heads(self.qkv(x))
+            query, key, value = self._heads(linear(x, self.qkv.weight, self.qkv.bias))
             queries = layout
         else:
             width = x.shape[1]
-            key, value = self._heads(F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]))
+            key, value = self._heads(linear(x, self.qkv.weight[width:], self.qkv.bias[width:]))
             x = x[read]
-            (query,) = self._heads(F.linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
+            (query,) = self._heads(linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
             queries = layout.single
         attended = attend(query, key, value, queries, layout, scale=query.shape[-1] ** -0.5)
-        x = self.attention_norm(x + self.out(attended.flatten(1)))
-        x = self.output_norm(x + self.down(self.activation(self.up(x))))
-        return x
+        x = self.attention_norm(linear_add(attended.flatten(1), self.out.weight, self.out.bias, x))
+        wide = linear(x, self.up.weight, self.up.bias, self.activation)
+        out: Tensor = self.output_norm(linear_add(wide, self.down.weight, self.down.bias, x))
+        return out
 
     def _heads(self, projected: Tensor) -> tuple[Tensor, ...]:
         """*Shape:* (tokens, n * width) -> n of (tokens, heads, head_dim)"""

