@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -71,10 +72,8 @@ class Checkpoint:
                 f"{self.folder} has no tokenizer.json: save one with "
                 "transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
             )
-        try:
+        with tokenizer_errors(f"{path} is not a tokenizer"):
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise CheckpointError(f"{path} is not a tokenizer: {error}") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
@@ -130,6 +129,17 @@ class Checkpoint:
                 for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
                     if name in rows:
                         yield name, file.get_slice(name)[rows[name]]
+
+
+@contextmanager
+def tokenizer_errors(what: str) -> Iterator[None]:
+    """Whatever tokenizers raises as a CheckpointError: bare Exceptions, and panics, which are not even those."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise CheckpointError(f"{what}: {error}") from error
 
 
 class _opened:

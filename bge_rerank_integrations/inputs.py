@@ -13,6 +13,7 @@ from typing import Protocol
 from tokenizers import Tokenizer
 
 from bge_rerank_integrations.batching import TokenSequence
+from bge_rerank_integrations.checkpoint import tokenizer_errors
 from bge_rerank_integrations.errors import CheckpointError, OptionError
 
 Pair = tuple[str, str]
@@ -48,7 +49,8 @@ class Limits:
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without special tokens; a text that occurs often is tokenized once."""
     unique = list(dict.fromkeys(texts))
-    encoded = tokenizer.encode_batch_fast([repair(text) for text in unique], add_special_tokens=False)
+    with tokenizer_errors("tokenizer.json does not work"):
+        encoded = tokenizer.encode_batch_fast([repair(text) for text in unique], add_special_tokens=False)
     ids = {text: encoding.ids for text, encoding in zip(unique, encoded, strict=True)}
     return [ids[text] for text in texts]
 
@@ -74,7 +76,8 @@ class EncoderTemplate:
 
     @staticmethod
     def of(tokenizer: Tokenizer) -> EncoderTemplate:
-        probe = tokenizer.encode("a", "b")
+        with tokenizer_errors("tokenizer.json does not work"):
+            probe = tokenizer.encode("a", "b")
         places = {text: [i for i, s in enumerate(probe.sequence_ids) if s == text] for text in (0, 1)}
         if not places[0] or not places[1]:
             raise CheckpointError("tokenizer.json has no template for a pair of texts, or no tokens for 'a' and 'b'")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from bge_rerank_integrations.checkpoint import CheckpointConfig
-from bge_rerank_integrations.errors import CheckpointError, OptionError, UnknownFamilyError
+from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.families.base import Family, RerankModel
 from bge_rerank_integrations.inputs import PROMPTS, DecoderInputs, Limits, tokenize
 from bge_rerank_integrations.nn.activations import ACTIVATIONS
@@ -39,34 +39,52 @@ class DecoderConfig(CheckpointConfig):
     rope_parameters: dict[str, Any] | None = None
     attention_bias: bool = False
 
-    def shape(self, depth: int, activation: str, **differences: Any) -> DecoderShape:
-        """The stack's numbers, `differences` over what is common; a bias or a scaled rotation is refused."""
-        kv_heads = self.num_key_value_heads or self.num_attention_heads
-        if self.num_attention_heads % kv_heads:
-            raise CheckpointError(f"{self.num_attention_heads} heads cannot share {kv_heads} key-value heads evenly")
-        head_dim = self.head_dim or self.hidden_size // self.num_attention_heads
-        if head_dim % 2:
-            raise CheckpointError(f"head_dim {head_dim} is odd, which rotary positions cannot be")
-        if activation not in ACTIVATIONS:
-            raise CheckpointError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        # transformers 5 writes the rotation's numbers under rope_parameters
-        rope = self.rope_parameters or self.rope_scaling or {}
-        if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
-            raise UnknownFamilyError(f"rotary positions of type {kind!r}: only unscaled ones are known")
+    @property
+    def activation(self) -> str:
+        """The gate's activation function."""
+        raise NotImplementedError
+
+    @property
+    def kv_heads(self) -> int:
+        return self.num_key_value_heads or self.num_attention_heads
+
+    @property
+    def size_of_head(self) -> int:
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
+    def rope(self) -> dict[str, Any]:
+        """The rotation's numbers; transformers 5 writes them under rope_parameters."""
+        return self.rope_parameters or self.rope_scaling or {}
+
+    @model_validator(mode="after")
+    def _fits(self) -> DecoderConfig:
+        if self.num_attention_heads % self.kv_heads:
+            raise ValueError(f"{self.num_attention_heads} heads cannot share {self.kv_heads} key-value heads evenly")
+        if self.size_of_head % 2 or not self.size_of_head:
+            raise ValueError(f"head_dim {self.size_of_head}: rotary positions need an even one")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        if (kind := self.rope.get("rope_type", self.rope.get("type", "default"))) != "default":
+            raise ValueError(f"rotary positions of type {kind!r}: only unscaled ones are known")
         if self.attention_bias:
-            raise UnknownFamilyError("attention_bias true: only decoders without biases are known")
+            raise ValueError("attention_bias true: only decoders without biases are known")
+        return self
+
+    def shape(self, depth: int, **differences: Any) -> DecoderShape:
+        """The stack's numbers, `differences` over what is common."""
         common = {
             "vocabulary": self.vocab_size,
             "width": self.hidden_size,
             "layers": depth,
             "heads": self.num_attention_heads,
-            "kv_heads": kv_heads,
-            "head_dim": head_dim,
+            "kv_heads": self.kv_heads,
+            "head_dim": self.size_of_head,
             "feed_forward": self.intermediate_size,
             "norm_eps": self.rms_norm_eps,
-            "activation": activation,
-            "rope_theta": float(rope.get("rope_theta", self.rope_theta)),
-            "attention_scale": head_dim**-0.5,
+            "activation": self.activation,
+            "rope_theta": float(self.rope.get("rope_theta", self.rope_theta)),
+            "attention_scale": self.size_of_head**-0.5,
         }
         return DecoderShape(**{**common, **differences})
 

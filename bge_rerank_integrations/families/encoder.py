@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from bge_rerank_integrations.batching import PackedBatch
 from bge_rerank_integrations.checkpoint import Checkpoint, CheckpointConfig
-from bge_rerank_integrations.errors import CheckpointError, UnknownFamilyError
+from bge_rerank_integrations.errors import UnknownFamilyError
 from bge_rerank_integrations.families.base import Family, Recipe, RerankModel
 from bge_rerank_integrations.inputs import EncoderInputs, EncoderTemplate, Limits
 from bge_rerank_integrations.nn.activations import ACTIVATIONS
@@ -42,15 +42,17 @@ class EncoderConfig(CheckpointConfig):
     def is_roberta(self) -> bool:
         return PREFIXES[self.model_type] == "roberta"
 
-    def shape(self) -> EncoderShape:
+    @model_validator(mode="after")
+    def _fits(self) -> EncoderConfig:
         if self.hidden_size % self.num_attention_heads:
-            raise CheckpointError(f"hidden_size {self.hidden_size} does not divide by {self.num_attention_heads} heads")
+            raise ValueError(f"hidden_size {self.hidden_size} does not divide by {self.num_attention_heads} heads")
         if self.hidden_act not in ACTIVATIONS:
-            raise CheckpointError(f"hidden_act {self.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
+            raise ValueError(f"hidden_act {self.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
         if self.position_embedding_type not in ("absolute", None):
-            raise UnknownFamilyError(
-                f"position_embedding_type {self.position_embedding_type!r}: only 'absolute' is known"
-            )
+            raise ValueError(f"position_embedding_type {self.position_embedding_type!r}: only 'absolute' is known")
+        return self
+
+    def shape(self) -> EncoderShape:
         return EncoderShape(
             vocabulary=self.vocab_size,
             width=self.hidden_size,

@@ -31,6 +31,10 @@ class MiniCPMConfig(DecoderConfig):
     head_multi: bool = True
     head_type: Literal["simple", "raw", "complex"] = "simple"
 
+    @property
+    def activation(self) -> str:
+        return self.hidden_act
+
 
 class LayerwiseFamily(CutoffFamily):
     name = "layerwise"
@@ -62,7 +66,6 @@ class LayerwiseFamily(CutoffFamily):
         config = self.config
         shape = config.shape(
             depth,
-            config.hidden_act,
             embedding_scale=config.scale_emb,
             residual_scale=config.scale_depth / self.layers**0.5,
         )

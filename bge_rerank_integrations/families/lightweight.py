@@ -35,6 +35,10 @@ class CostWiseGemmaConfig(DecoderConfig):
     layer_sep: PositiveInt = 1
     layer_wise: bool = True
 
+    @property
+    def activation(self) -> str:
+        return self.hidden_activation
+
 
 class LightweightFamily(CutoffFamily):
     name = "lightweight"
@@ -81,7 +85,6 @@ class LightweightFamily(CutoffFamily):
         config = self.config
         shape = config.shape(
             depth,
-            config.hidden_activation,
             attention_scale=config.query_pre_attn_scalar**-0.5,
             embedding_scale=config.hidden_size**0.5,
             norm_offset=1.0,

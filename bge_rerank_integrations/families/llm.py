@@ -20,6 +20,10 @@ class GemmaConfig(DecoderConfig):
 
     hidden_activation: str | None = None
 
+    @property
+    def activation(self) -> str:
+        return self.hidden_activation or "gelu_pytorch_tanh"
+
 
 class LLMFamily(DecoderFamily):
     name = "llm"
@@ -40,7 +44,6 @@ class LLMFamily(DecoderFamily):
         config = self.config
         shape = config.shape(
             depth,
-            config.hidden_activation or "gelu_pytorch_tanh",
             embedding_scale=config.hidden_size**0.5,
             norm_offset=1.0,
         )
