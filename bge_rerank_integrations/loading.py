@@ -35,7 +35,7 @@ HUB_FILES = [
     "model*.safetensors",
     "model.safetensors.index.json",
 ]
-CPU_TOKEN_BUDGET = 4096
+CPU_TOKEN_BUDGET = 2048
 CUDA_TOKEN_BUDGET = 32768
 
 

@@ -1,0 +1,81 @@
+"""The demonstration model and the demonstration."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from transformers import XLMRobertaForSequenceClassification
+
+from bge_rerank_integrations import Scorer, load_scorer
+from bge_rerank_integrations.cli import main
+from bge_rerank_integrations.demo.corpus import language_reference
+from bge_rerank_integrations.demo.retrieval import BM25Index
+from bge_rerank_integrations.loading import find_checkpoint
+
+QUERIES = ("What is the capital of France?", "What is the population of China?")
+TEXTS = ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Scorer]:
+    with load_scorer("demo", devices="cpu") as scorer:
+        yield scorer
+
+
+def test_it_is_small_and_says_what_it_is() -> None:
+    folder = find_checkpoint("demo").folder
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 8_000_000
+    assert "demonstration" in (folder / "README.md").read_text()
+
+
+def test_matching_pairs_of_the_tutorial_are_above_the_others(demo: Scorer) -> None:
+    scores = {(q, t): demo.score(QUERIES[q], [TEXTS[t]])[0] for q in (0, 1) for t in (0, 1)}
+    assert min(scores[0, 0], scores[1, 1]) > max(scores[0, 1], scores[1, 0])
+
+
+def test_transformers_gives_the_same_scores(demo: Scorer) -> None:
+    """Under the layout it claims to have."""
+    checkpoint = find_checkpoint("demo")
+    model = XLMRobertaForSequenceClassification.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
+    pairs = [(query, passage.text) for query in QUERIES for passage in language_reference()[:20]]
+    with torch.inference_mode():
+        expected = [
+            model(torch.tensor([checkpoint.tokenizer.encode(query, text).ids])).logits.item() for query, text in pairs
+        ]
+    assert demo.score_pairs(pairs) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_language_reference_is_cut_into_passages() -> None:
+    passages = language_reference()
+    assert len(passages) > 900
+    assert len({passage.text for passage in passages}) == len(passages)
+    assert all(passage.title and passage.topic and passage.text.strip() for passage in passages)
+    assert max(len(passage.text.split()) for passage in passages) < 300
+
+
+def test_bm25_finds_words_by_their_stems() -> None:
+    index = BM25Index(language_reference())
+    found = index.search("decorating functions", 10)
+    assert len(found) == 10
+    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+    assert any("decorator" in passage.text for passage, _ in found)
+    assert index.search("xyzzy", 10) == []
+
+
+def test_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["bge-rerank", "demo", "--query", "how do decorators work", "--query", "xyzzy", "--top-n", "4"]
+    )
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert not stopped.value.code
+    assert "demonstration model" in said
+    assert "before: BM25" in said
+    assert "the same ranking" in said
+    assert "xyzzy: no passage shares a word with it" in said
