@@ -5,13 +5,16 @@ Requests that wait at the same time share batches. Scores do not depend on it: a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +22,7 @@ import torch
 
 from bge_rerank_integrations.batching import TokenSequence
 from bge_rerank_integrations.cache import ScoreCache
-from bge_rerank_integrations.errors import ClosedError, OptionError, OutOfMemory
+from bge_rerank_integrations.errors import ClosedError, OptionError, OutOfMemory, QueueFull, Timeout
 from bge_rerank_integrations.families.base import Recipe
 from bge_rerank_integrations.queueing import Queue, Request, Row, Task
 from bge_rerank_integrations.stats import Batch, Counters, Stats
@@ -113,6 +116,40 @@ class Engine:
             cache_hits=self._cache.hits if self._cache else 0,
             cache_misses=self._cache.misses if self._cache else 0,
         )
+
+
+class Deadline:
+    """When a call must be done, and the errors that say why it was not."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._timeout = engine.settings.timeout
+        self._end = None if self._timeout is None else time.monotonic() + self._timeout
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds left; None: no end."""
+        return None if self._end is None else max(0.0, self._end - time.monotonic())
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        try:
+            yield
+        except (FutureTimeoutError, asyncio.TimeoutError) as error:
+            raise QueueFull(
+                f"{self._engine.queued_tokens} tokens wait, {self._engine.settings.max_queued_tokens} may, and "
+                f"{self._timeout} seconds made no room: send less at once, or raise max_queued_tokens or timeout"
+            ) from error
+
+    @contextmanager
+    def late(self) -> Iterator[None]:
+        try:
+            yield
+        except (FutureTimeoutError, asyncio.TimeoutError) as error:
+            raise Timeout(
+                f"not scored within {self._timeout} seconds, with {self._engine.queued_tokens} tokens waiting: "
+                "send less at once, or raise timeout"
+            ) from error
 
 
 class Worker:

@@ -10,15 +10,14 @@ import asyncio
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from bge_rerank_integrations.arguments import check_top_n, checked_pairs, pairs_of
 from bge_rerank_integrations.batching import TokenSequence
-from bge_rerank_integrations.engine import Engine
-from bge_rerank_integrations.errors import QueueFull, ScoreError, Timeout
+from bge_rerank_integrations.engine import Deadline, Engine
+from bge_rerank_integrations.errors import ScoreError
 from bge_rerank_integrations.families.base import Family, Recipe
 from bge_rerank_integrations.inputs import Limits, Pair
 from bge_rerank_integrations.options import ScoringOptions
@@ -63,7 +62,7 @@ class Scorer:
             ScoreError: the model gave NaN or infinity.
             ClosedError: the scorer was closed.
         """
-        return self._scores(_pairs_of(query, texts), on_progress)
+        return self._scores(pairs_of(query, texts), on_progress)
 
     def score_pairs(self, pairs: Iterable[Pair], on_progress: Progress | None = None) -> list[float]:
         """Score (query, text) pairs, any number of queries in one call. Returns and raises as `score`."""
@@ -102,7 +101,7 @@ class Scorer:
 
     async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
         """As `score`, without blocking the event loop: texts are tokenized in one thread, scored in another."""
-        pairs = _pairs_of(query, texts)
+        pairs = pairs_of(query, texts)
         unique = distinct(pairs)
         return self._column(pairs, unique, await self._arows(unique, self._recipe))
 
@@ -234,40 +233,6 @@ class Core(NamedTuple):
     """Load the same once more, in another process perhaps."""
 
 
-class Deadline:
-    """When a call must be done, and the errors that say why it was not."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._timeout = engine.settings.timeout
-        self._end = None if self._timeout is None else time.monotonic() + self._timeout
-
-    @property
-    def remaining(self) -> float | None:
-        """Seconds left; None: no end."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
-
-    @contextmanager
-    def full(self) -> Iterator[None]:
-        try:
-            yield
-        except (FutureTimeoutError, asyncio.TimeoutError) as error:
-            raise QueueFull(
-                f"{self._engine.queued_tokens} tokens wait, {self._engine.settings.max_queued_tokens} may, and "
-                f"{self._timeout} seconds made no room: send less at once, or raise max_queued_tokens or timeout"
-            ) from error
-
-    @contextmanager
-    def late(self) -> Iterator[None]:
-        try:
-            yield
-        except (FutureTimeoutError, asyncio.TimeoutError) as error:
-            raise Timeout(
-                f"not scored within {self._timeout} seconds, with {self._engine.queued_tokens} tokens waiting: "
-                "send less at once, or raise timeout"
-            ) from error
-
-
 def _reloaded(reload: Callable[..., Scorer], options: ScoringOptions) -> Scorer:
     return reload(**asdict(options))
 
@@ -282,51 +247,6 @@ def rank(scores: Sequence[float], top_n: int | None = None, score_threshold: flo
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
     kept = [Ranked(i, scores[i]) for i in order if score_threshold is None or scores[i] >= score_threshold]
     return kept[:top_n]
-
-
-def check_top_n(top_n: object) -> None:
-    """Refuse what is no count."""
-    if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool)):
-        raise TypeError(f"top_n={top_n!r}: use a whole number, or None for all")
-    if top_n is not None and top_n < 0:
-        raise ValueError(f"top_n={top_n}: use 0 or more, or None for all")
-
-
-def checked_pairs(pairs: Iterable[Pair]) -> list[Pair]:
-    """The pairs as a list, or a TypeError that names the first that is none."""
-    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
-        raise TypeError(f"pairs is {_said(pairs)}: give a list of (query, text) pairs")
-    checked = []
-    for index, pair in enumerate(pairs):
-        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise TypeError(f"pairs[{index}] is {_said(pair)}: give a (query, text) pair")
-        for part, name in zip(pair, ("query", "text"), strict=True):
-            if not isinstance(part, str):
-                raise TypeError(f"the {name} of pairs[{index}] is {_said(part)}: give a string")
-        checked.append((pair[0], pair[1]))
-    return checked
-
-
-def _pairs_of(query: str, texts: Sequence[str]) -> list[Pair]:
-    if not isinstance(query, str):
-        raise TypeError(f"query is {_said(query)}: give a string")
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
-        raise TypeError(f"texts is {_said(texts)}: give a list of strings, [text] for a single one")
-    pairs = []
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{index}] is {_said(text)}: give a string")
-        pairs.append((query, text))
-    return pairs
-
-
-def _said(value: object) -> str:
-    shown = repr(value)
-    return (
-        f"{shown[:40]}... of type {type(value).__name__}"
-        if len(shown) > 40
-        else f"{shown} of type {type(value).__name__}"
-    )
 
 
 def _shifted(on_progress: Progress | None, start: int, total: int) -> Progress | None:

@@ -22,6 +22,7 @@ LAYERS = (
     {"engine"},
     {"queueing", "cache", "stats"},
     {"families"},
+    {"arguments"},
     {"weights", "inputs"},
     {"checkpoint", "batching"},
     {"nn"},
