@@ -181,7 +181,12 @@ def _time(
     timings = {name: Timing(name, workload) for name in running}
     for name, peer in running.items():
         say(f"{workload}: warming up {name}")
-        peer.timed(pairs[:8])
+        try:
+            peer.timed(pairs[:8])
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:
+            if name == "ours":
+                raise
+            timings[name].problem = f"{type(error).__name__}: {error}"
     expected: list[float] = []
     for turn in range(rounds):
         for name, peer in running.items():

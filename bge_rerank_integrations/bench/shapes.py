@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from bge_rerank_integrations.checkpoint import Checkpoint
+from bge_rerank_integrations.demo.corpus import language_reference
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.families import family_class
-from bge_rerank_integrations.loading import find_checkpoint
 
 PREFIX = "random:"
+SPECIAL_TOKENS = {"bos": "s", "pad": "pad", "eos": "/s", "unk": "unk", "mask": "mask"}
 
 
 def _encoder(width: int, layers: int, positions: int) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def write_random(wanted: str, folder: Path, seed: int = 0) -> None:
     if "start_layer" in config:
         config["start_layer"] = min(config["start_layer"], layers)
     (folder / "config.json").write_text(json.dumps(config))
-    _write_tokenizer(folder)
+    _write_tokenizer(folder, family)
     save_file({}, folder / "model.safetensors")
     with torch.device("meta"):
         targets = family_class(family)(Checkpoint(folder)).build(layers).targets()
@@ -148,9 +149,26 @@ def _is_head(tensor: str) -> bool:
     return tensor.startswith(("classifier", "lm_head"))
 
 
-def _write_tokenizer(folder: Path) -> None:
-    """The demonstration model's tokenizer, under a class that every version of transformers reads unchanged."""
-    shutil.copy(find_checkpoint("demo").folder / "tokenizer.json", folder)
-    tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192, **tokens}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+def _write_tokenizer(folder: Path, family: str) -> None:
+    """A small Unigram tokenizer, trained here, of the kind XLM-RoBERTa has: every peer reads it the same way."""
+    tokens = {
+        "bos_token": "<s>",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+    }
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    texts = [passage.text for passage in language_reference()]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=4000, special_tokens=list(tokens.values()), unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        "<s> $A </s>", "<s> $A </s> </s> $B </s>", [("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    kind = "XLMRobertaTokenizer" if family == "encoder" else "PreTrainedTokenizerFast"
+    inputs = {"model_input_names": ["input_ids", "attention_mask"], "model_max_length": 8192}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, **inputs, **tokens}))

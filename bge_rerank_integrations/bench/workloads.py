@@ -19,7 +19,7 @@ class Source:
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
         self._tokenizer = tokenizer
         self._random = random.Random(seed)
-        self._words = [word for passage in language_reference() for word in passage.text.split()]
+        self._words = [word for passage in language_reference() for word in passage.text.split() if word.isascii()]
 
     def text(self, shortest: int, longest: int) -> str:
         """Running words of a length between the two, in tokens, every length equally likely."""
