@@ -62,6 +62,13 @@ class FlagEmbedding:
         self.reranker.model = None
 
 
+def silence() -> None:
+    """No progress bars from transformers."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 class SentenceTransformers:
     """CrossEncoder.predict with its defaults."""
 
@@ -70,6 +77,8 @@ class SentenceTransformers:
     def __init__(self, folder: str, family: str, device: str, dtype: str) -> None:
         import torch
         from sentence_transformers import CrossEncoder
+
+        silence()
 
         self.model: Any = CrossEncoder(
             folder, device=device, max_length=512, model_kwargs={"torch_dtype": getattr(torch, dtype)}
@@ -132,6 +141,7 @@ class Transformers(Padded):
         import torch
         from transformers import AutoModelForSequenceClassification
 
+        silence()
         self.model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype))
         self.model.to(device).eval()
 
@@ -151,6 +161,7 @@ class Exported(Padded):
         import torch
         from transformers import AutoModelForSequenceClassification
 
+        silence()
         options = {"attn_implementation": "eager", "dtype": torch.float32}
         model = AutoModelForSequenceClassification.from_pretrained(folder, **options).eval()
         example = (torch.full((2, 8), 5), torch.ones(2, 8, dtype=torch.long))
