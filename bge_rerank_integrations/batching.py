@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -45,14 +45,30 @@ def by_length(sequences: Sequence[TokenSequence]) -> list[int]:
     return sorted(range(len(sequences)), key=lambda i: -len(sequences[i].ids))
 
 
-def pack(sequences: Sequence[TokenSequence], device: torch.device, spare: int = 0) -> PackedBatch:
+def pack(
+    sequences: Sequence[TokenSequence], device: torch.device, round_up: Callable[[int], int] | None = None
+) -> PackedBatch:
     """Lay sequences end to end in one tensor on the device; no padding.
 
     Args:
-        spare: tokens to add, as one sequence behind all others whose score means nothing.
+        round_up: the numbers of sequences and of tokens to come to at least, by adding sequences whose scores mean
+            nothing behind all others; None: none are added.
     """
-    if spare:
-        sequences = [*sequences, TokenSequence(sequences[0].ids[:1] * spare, (0, spare))]
+    if round_up is not None:
+        sequences = [*sequences, *_fill(sequences, round_up)]
     ids = torch.tensor(list(chain.from_iterable(sequence.ids for sequence in sequences)))
     layout = Layout(tuple(len(sequence.ids) for sequence in sequences), device)
     return PackedBatch(to_device(ids, device), layout, tuple(sequence.passage for sequence in sequences))
+
+
+def _fill(sequences: Sequence[TokenSequence], round_up: Callable[[int], int]) -> list[TokenSequence]:
+    """Sequences, none longer than the longest there is, so that both numbers come out round."""
+    lengths = [len(sequence.ids) for sequence in sequences]
+    tokens, longest = sum(lengths), max(lengths)
+    count = missing = 0
+    while missing < count or missing > count * longest or not count:
+        count = round_up(len(sequences) + count + 1) - len(sequences)
+        missing = round_up(tokens + count) - tokens
+    short, longer = divmod(missing, count)
+    token = sequences[0].ids[:1]
+    return [TokenSequence(token * (short + (i < longer)), (0, 0)) for i in range(count)]

@@ -18,7 +18,7 @@ from bge_rerank_integrations.engine import Engine, EngineSettings
 from bge_rerank_integrations.errors import CheckpointError, DeviceError, HubError, OptionError
 from bge_rerank_integrations.families import family_class, find_family
 from bge_rerank_integrations.families.base import Family, Recipe, RerankModel
-from bge_rerank_integrations.nn.linear import spare_rows
+from bge_rerank_integrations.nn.linear import pack_weights, round_up
 from bge_rerank_integrations.options import HeadIndex, Scale, ScoringOptions
 from bge_rerank_integrations.queueing import Row
 from bge_rerank_integrations.scorer import Core, Scorer
@@ -166,6 +166,7 @@ class Replica:
             model = self.family.build(depth)
         model = model.to(self.dtype).to_empty(device=self.device).eval().requires_grad_(False)
         load_weights(self.family.checkpoint, model.targets(), model.ignored)
+        self._round_up = round_up if pack_weights(model.get_submodule("stack.layers")) else None
         self.model, self.depth = model, depth
 
     @torch.inference_mode()
@@ -173,8 +174,7 @@ class Replica:
         if (depth := recipe.depth(self.family.layers)) > self.depth:
             self._load(depth)
         assert self.model is not None
-        spare = spare_rows(sum(len(sequence.ids) for sequence in sequences), self.device, self.dtype)
-        scores = self.model.score(pack(sequences, self.device, spare), recipe)
+        scores = self.model.score(pack(sequences, self.device, self._round_up), recipe)
         rows: list[Row] = scores[: len(sequences)].float().tolist()
         return rows
 

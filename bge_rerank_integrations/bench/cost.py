@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bge_rerank_integrations.nn.linear import linear
+from bge_rerank_integrations.nn.linear import linear, pack_weights
 
 
 def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
@@ -31,21 +31,24 @@ def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
     return float(2 * (linear + attention))
 
 
+@torch.inference_mode()
 def peak_flops(config: dict[str, Any], device: torch.device, dtype: torch.dtype, tokens: int = 4096) -> float:
     """The best matrix product of this model's shapes that torch has on this machine, in FLOP a second.
 
-    Tried are `@` and whatever else `nn.linear` may choose.
+    Tried are torch's own linear layer, and the packed one where `nn.linear` would choose it.
     """
     width, wide = config["hidden_size"], config["intermediate_size"]
     best = 0.0
     for inner, outer in ((width, width), (width, wide), (wide, width)):
-        left = torch.randn(tokens, inner, device=device).to(dtype)
-        right = torch.randn(outer, inner, device=device).to(dtype)
-        for product in (torch.nn.functional.linear, linear):
+        x = torch.randn(tokens, inner, device=device).to(dtype)
+        layer = torch.nn.Linear(inner, outer, bias=False, device=device, dtype=dtype)
+        for packed in (False, True):
+            if packed and not pack_weights(layer):
+                break
             for _ in range(8):
                 _wait(device)
                 started = time.perf_counter()
-                product(left, right)
+                linear(x, layer.weight)
                 _wait(device)
                 best = max(best, 2.0 * tokens * inner * outer / (time.perf_counter() - started))
     return best

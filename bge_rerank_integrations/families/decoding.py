@@ -177,21 +177,18 @@ class DecoderModel(RerankModel):
 
 def _layer_places(layer: nn.Module) -> dict[str, Tensor]:
     assert isinstance(layer, DecoderLayer)
-    shape = layer.shape
-    kv_width = shape.kv_heads * shape.head_dim
-    query, key, value = layer.qkv.weight.split((layer.query_width, kv_width, kv_width))
-    gate, up = layer.gate_up.weight.chunk(2)
+    key, value = layer.key_value.weight.chunk(2)
     places = {
-        "self_attn.q_proj": query,
+        "self_attn.q_proj": layer.query.weight,
         "self_attn.k_proj": key,
         "self_attn.v_proj": value,
         "self_attn.o_proj": layer.out.weight,
-        "mlp.gate_proj": gate,
-        "mlp.up_proj": up,
+        "mlp.gate_proj": layer.gate.weight,
+        "mlp.up_proj": layer.up.weight,
         "mlp.down_proj": layer.down.weight,
         "input_layernorm": layer.attention_norm.weight,
     }
-    if shape.post_norms:
+    if layer.shape.post_norms:
         assert isinstance(layer.attention_post_norm.weight, Tensor)
         assert isinstance(layer.feed_forward_post_norm.weight, Tensor)
         places["post_attention_layernorm"] = layer.attention_post_norm.weight

@@ -161,7 +161,8 @@ def _layer_targets(name: str, layer: Any) -> dict[str, Target]:
         | _both(f"{name}.output.dense", layer.down)
         | _both(f"{name}.output.LayerNorm", layer.output_norm)
     )
-    weights, biases = layer.qkv.weight.chunk(3), layer.qkv.bias.chunk(3)
+    weights = (layer.query.weight, *layer.key_value.weight.chunk(2))
+    biases = (layer.query.bias, *layer.key_value.bias.chunk(2))
     for part, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True):
         targets[f"{name}.attention.self.{part}.weight"] = Target.whole(weight)
         targets[f"{name}.attention.self.{part}.bias"] = Target.whole(bias)

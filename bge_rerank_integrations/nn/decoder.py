@@ -99,11 +99,13 @@ class DecoderLayer(nn.Module):
         self.shape = shape
         self.window = shape.windows[index] if shape.windows else None
         self.activation = shape.activation
-        self.query_width = shape.heads * shape.head_dim
+        query_width = shape.heads * shape.head_dim
         kv_width = shape.kv_heads * shape.head_dim
-        self.qkv = nn.Linear(shape.width, self.query_width + 2 * kv_width, bias=False)
-        self.out = nn.Linear(self.query_width, shape.width, bias=False)
-        self.gate_up = nn.Linear(shape.width, 2 * shape.feed_forward, bias=False)
+        self.query = nn.Linear(shape.width, query_width, bias=False)
+        self.key_value = nn.Linear(shape.width, 2 * kv_width, bias=False)
+        self.out = nn.Linear(query_width, shape.width, bias=False)
+        self.gate = nn.Linear(shape.width, shape.feed_forward, bias=False)
+        self.up = nn.Linear(shape.width, shape.feed_forward, bias=False)
         self.down = nn.Linear(shape.feed_forward, shape.width, bias=False)
         self.attention_norm = RMSNorm(shape)
         self.feed_forward_norm = RMSNorm(shape)
@@ -121,21 +123,15 @@ class DecoderLayer(nn.Module):
         """
         shape, x, layout = self.shape, stream.hidden, stream.layout
         normed = self.attention_norm(x)
-        if read is None:
-            heads = self._heads(linear(normed, self.qkv.weight))
-            query, key, value = heads.split((shape.heads, shape.kv_heads, shape.kv_heads), 1)
-            query = rotation.turn(query)
-            queries = layout
-        else:
-            heads = self._heads(linear(normed, self.qkv.weight[self.query_width :]))
-            key, value = heads.split(shape.kv_heads, 1)
-            query = self._heads(linear(normed[read], self.qkv.weight[: self.query_width]))
-            query = rotation.at(read).turn(query)
-            queries = layout.single
-            x = x[read]
+        key, value = self._heads(linear(normed, self.key_value.weight)).split(shape.kv_heads, 1)
+        key = rotation.turn(key)
+        queries = layout
+        if read is not None:
+            x, normed, rotation, queries = x[read], normed[read], rotation.at(read), layout.single
+        query = rotation.turn(self._heads(linear(normed, self.query.weight)))
         attended = attend(
             query,
-            rotation.turn(key),
+            key,
             value,
             queries,
             layout,
@@ -145,9 +141,8 @@ class DecoderLayer(nn.Module):
             softcap=stream.softcap,
         )
         x = x + self.attention_post_norm(linear(attended.flatten(1), self.out.weight)) * shape.residual_scale
-        gate_weight, up_weight = self.gate_up.weight.chunk(2)
         normed = self.feed_forward_norm(x)
-        gated = linear_mul(normed, up_weight, linear(normed, gate_weight, activation=self.activation))
+        gated = linear_mul(normed, self.up.weight, linear(normed, self.gate.weight, activation=self.activation))
         added = self.feed_forward_post_norm(linear(gated, self.down.weight))
         out: Tensor = x + added * shape.residual_scale
         return out

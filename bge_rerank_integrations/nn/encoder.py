@@ -80,7 +80,8 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.heads = shape.heads
         self.activation = shape.activation
-        self.qkv = nn.Linear(shape.width, 3 * shape.width)
+        self.query = nn.Linear(shape.width, shape.width)
+        self.key_value = nn.Linear(shape.width, 2 * shape.width)
         self.out = nn.Linear(shape.width, shape.width)
         self.attention_norm = nn.LayerNorm(shape.width, shape.norm_eps)
         self.up = nn.Linear(shape.width, shape.feed_forward)
@@ -97,15 +98,11 @@ class EncoderLayer(nn.Module):
         Returns:
             *Shape:* (tokens, width), or (sequences, width) with `read`
         """
-        if read is None:
-            query, key, value = self._heads(linear(x, self.qkv.weight, self.qkv.bias))
-            queries = layout
-        else:
-            width = x.shape[1]
-            key, value = self._heads(linear(x, self.qkv.weight[width:], self.qkv.bias[width:]))
-            x = x[read]
-            (query,) = self._heads(linear(x, self.qkv.weight[:width], self.qkv.bias[:width]))
-            queries = layout.single
+        key, value = self._heads(linear(x, self.key_value.weight, self.key_value.bias))
+        queries = layout
+        if read is not None:
+            x, queries = x[read], layout.single
+        (query,) = self._heads(linear(x, self.query.weight, self.query.bias))
         attended = attend(query, key, value, queries, layout, scale=query.shape[-1] ** -0.5)
         x = self.attention_norm(linear_add(attended.flatten(1), self.out.weight, self.out.bias, x))
         wide = linear(x, self.up.weight, self.up.bias, self.activation)

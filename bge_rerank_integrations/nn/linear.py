@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bge_rerank_integrations.nn.activations import ACTIVATIONS
@@ -32,13 +32,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
 
     Args:
         x: *Shape:* (tokens, width)
-        weight: *Shape:* (outputs, width); bias: *Shape:* (outputs,)
+        weight: *Shape:* (outputs, width), as it is or packed by `pack_weights`; bias: *Shape:* (outputs,)
         activation: a name of `ACTIVATIONS`; None: none.
 
     Returns:
         *Shape:* (tokens, outputs)
     """
-    if _by_onednn(x):
+    if weight.is_mkldnn:
         name, algorithm = ("none", "") if activation is None else _ONEDNN_NAMES[activation]
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
         return out
@@ -48,43 +48,45 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
 
 def linear_add(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
     """residual + x @ weight.T + bias. *Shape:* as `linear`; residual (tokens, outputs)"""
-    return _with(x, weight, bias, residual, "add", torch.add)
+    if weight.is_mkldnn:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, weight, bias, "add")
+        return out
+    return residual + F.linear(x, weight, bias)
 
 
 def linear_mul(x: Tensor, weight: Tensor, factor: Tensor) -> Tensor:
     """factor * (x @ weight.T), element by element. *Shape:* as `linear`; factor (tokens, outputs)"""
-    return _with(x, weight, None, factor, "mul", torch.mul)
-
-
-def _with(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    other: Tensor,
-    name: str,
-    operation: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:
-    if _by_onednn(x):
-        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, weight, bias, name)
+    if weight.is_mkldnn:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, factor, weight, None, "mul")
         return out
-    return operation(other, F.linear(x, weight, bias))
+    return factor * F.linear(x, weight)
 
 
-def spare_rows(rows: int, device: torch.device, dtype: torch.dtype) -> int:
-    """How many rows to add to a batch before it is multiplied, so that few different numbers of rows ever occur.
+def pack_weights(layers: nn.Module) -> bool:
+    """Lay the weights of all linear layers out as oneDNN wants them, in place of the plain ones, if that pays here.
 
-    oneDNN compiles a kernel for each number of rows and keeps up to 1024 of them: without this a service that sees
-    batches of every size grew by 600 MB. 0 where another library multiplies.
+    Returns whether it did; then `round_up` says which numbers of rows to multiply.
     """
-    if device.type != "cpu" or dtype is not torch.float32 or not _onednn_is_faster():
-        return 0
-    return -rows % (16 if rows <= 256 else 64 if rows <= 4096 else 512)
-
-
-def _by_onednn(x: Tensor) -> bool:
-    if x.device.type != "cpu" or x.dtype is not torch.float32 or not _onednn_is_faster():
+    weights = [module for module in layers.modules() if isinstance(module, nn.Linear)]
+    if any(w.weight.device.type != "cpu" or w.weight.dtype is not torch.float32 for w in weights):
         return False
-    return spare_rows(x.shape[0], x.device, x.dtype) == 0  # the few rows that are read at the end come in any number
+    if not _onednn_is_faster():
+        return False
+    for module in weights:
+        packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), None)
+        del module.weight
+        module.weight = packed
+    return True
+
+
+def round_up(rows: int) -> int:
+    """The next of few numbers of rows.
+
+    oneDNN compiles a kernel for each number of rows and keeps up to 1024 of them: without rounding, a service that sees
+    batches of every size grew by 600 MB.
+    """
+    step = 16 if rows <= 256 else 64 if rows <= 4096 else 512
+    return -(-rows // step) * step
 
 
 @cache
@@ -92,8 +94,9 @@ def _onednn_is_faster() -> bool:
     """Whether oneDNN's product beats F.linear's clearly on this machine; False where this torch does not have it."""
     x, weight, bias = torch.randn(256, 768), torch.randn(768, 768), torch.randn(768)
     try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, None)
         seconds = [
-            _best(lambda: torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")),
+            _best(lambda: linear(x, packed, bias)),
             _best(lambda: F.linear(x, weight, bias)),
         ]
     except (AttributeError, NotImplementedError, RuntimeError):
