@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -33,7 +34,10 @@ def _table(report: Report, work: Work) -> Table:
     rows = [timing for timing in report.timings if timing.workload == work.name]
     ours = next(timing for timing in rows if timing.peer == "ours")
     table = Table(
-        title=f"{work.name}: {work.pairs:,} pairs, {work.tokens:,} tokens", title_justify="left", title_style="bold"
+        title=f"{work.name}: {work.pairs:,} pairs, {work.tokens:,} tokens",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
     )
     table.add_column("", no_wrap=True)
     for heading in ("seconds", "ratio", "pairs/s", "tokens/s", "memory", "of peak"):

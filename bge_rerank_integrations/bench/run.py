@@ -129,6 +129,8 @@ def benchmark(
             try:
                 running[name] = remote.RemotePeer(name, python, **load) if python else Local(name, load)
                 cleanup.callback(running[name].close)
+            except OptionError:
+                raise
             except (ImportError, RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 if name == "ours":
                     raise
