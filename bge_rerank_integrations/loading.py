@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -174,8 +174,9 @@ class Replica:
         if (depth := recipe.depth(self.family.layers)) > self.depth:
             self._load(depth)
         assert self.model is not None
-        scores = self.model.score(pack(sequences, self.device, self._round_up), recipe)
-        rows: list[Row] = scores[: len(sequences)].float().tolist()
+        with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
+            scores = self.model.score(pack(sequences, self.device, self._round_up), recipe)
+            rows: list[Row] = scores[: len(sequences)].float().tolist()
         return rows
 
     def close(self) -> None:
