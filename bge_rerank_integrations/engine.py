@@ -178,7 +178,6 @@ class Worker:
             self.replica.close()
 
     def _serve(self, batch: list[Task]) -> None:
-        known: list[tuple[Task, Row]] = []
         if self.cache is not None:
             known, batch = self.cache.claim(batch)
             _deliver(known)

@@ -72,8 +72,8 @@ def load_scorer(
             comes with this package (small, English, for trying things out only).
         family: "encoder", "llm", "layerwise" or "lightweight"; None: read from the checkpoint itself.
         revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
-        devices: such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else the
-        CPU.
+        devices: such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else
+            the CPU.
         dtype: "float32", "float16", "bfloat16"; "auto": float32 on the CPU, half precision on a GPU.
         token_budget: tokens a batch may hold; None: chosen for the device.
         max_queued_tokens: tokens that may wait; a call beyond that waits outside until there is room.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -84,24 +85,8 @@ class Counters:
             self.hook_errors += 1
             self.last_hook_error = repr(error)
 
-    def stats(
-        self, *, queued_requests: int, queued_tokens: int, token_budget: int, cache_hits: int, cache_misses: int
-    ) -> Stats:
+    def stats(self, **now: Any) -> Stats:
+        """The totals together with what the engine knows of `now`: the fields of `Stats` that are not counted here."""
         with self._lock:
-            return Stats(
-                pairs=self.pairs,
-                truncated_pairs=self.truncated_pairs,
-                tokens=self.tokens,
-                batches=self.batches,
-                out_of_memory=self.out_of_memory,
-                seconds_tokenizing=self.seconds_tokenizing,
-                seconds_queued=self.seconds_queued,
-                seconds_forward=self.seconds_forward,
-                queued_requests=queued_requests,
-                queued_tokens=queued_tokens,
-                token_budget=token_budget,
-                cache_hits=cache_hits,
-                cache_misses=cache_misses,
-                hook_errors=self.hook_errors,
-                last_hook_error=self.last_hook_error,
-            )
+            totals = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_lock"}
+        return Stats(**totals, **now)

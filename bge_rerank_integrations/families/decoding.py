@@ -137,6 +137,13 @@ class CutoffFamily(DecoderFamily):
     def allowed_cutoffs(self) -> tuple[int, ...]:
         """After how many layers a score may be read, ascending."""
 
+    def check_start(self, start_layer: int) -> None:
+        """Refuse a first cutoff that the checkpoint's layers do not reach."""
+        if start_layer > self.layers:
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: start_layer {start_layer} is past the last of {self.layers} layers"
+            )
+
     def cutoffs(self, options: ScoringOptions, asked: Sequence[int] | None) -> tuple[int, ...]:
         """The layers to read scores from, in the order asked; the last layer where nothing is asked."""
         if asked is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bge_rerank_integrations.batching import PackedBatch
 from bge_rerank_integrations.checkpoint import Checkpoint
-from bge_rerank_integrations.errors import CheckpointError, UnknownFamilyError
+from bge_rerank_integrations.errors import UnknownFamilyError
 from bge_rerank_integrations.families.base import Recipe
 from bge_rerank_integrations.families.decoding import CutoffFamily, DecoderConfig, DecoderModel, dot
 from bge_rerank_integrations.inputs import PROMPTS
@@ -62,10 +62,7 @@ class LightweightFamily(CutoffFamily):
             raise UnknownFamilyError(
                 f"{checkpoint.folder}: layer_wise false: only models with heads behind layers are known"
             )
-        if self.config.start_layer > self.layers:
-            raise CheckpointError(
-                f"{checkpoint.folder}: start_layer {self.config.start_layer} is past the last of {self.layers} layers"
-            )
+        self.check_start(self.config.start_layer)
 
     @property
     def allowed_cutoffs(self) -> tuple[int, ...]:

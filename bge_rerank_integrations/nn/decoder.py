@@ -67,10 +67,7 @@ class DecoderStack(nn.Module):
 
     def run(self, stream: Stream, start: int, stop: int) -> Stream:
         """Layers `start` up to, not including, `stop`, for all tokens."""
-        rotation = Rotation.of(stream.layout, self.shape, stream.hidden.dtype)
-        for layer in self.layers[start:stop]:
-            stream = replace(stream, hidden=layer(stream, rotation))
-        return stream
+        return self._run(stream, self._rotation(stream), start, stop)
 
     def run_to_last(self, stream: Stream, start: int, stop: int) -> Tensor:
         """As `run`, but of the state after it only each sequence's last token: the last layer works out no other.
@@ -80,8 +77,8 @@ class DecoderStack(nn.Module):
         """
         if start == stop:
             return stream.hidden[stream.layout.last]
-        stream = self.run(stream, start, stop - 1)
-        rotation = Rotation.of(stream.layout, self.shape, stream.hidden.dtype)
+        rotation = self._rotation(stream)
+        stream = self._run(stream, rotation, start, stop - 1)
         last: Tensor = self.layers[stop - 1](stream, rotation, read=stream.layout.last)
         return last
 
@@ -89,6 +86,14 @@ class DecoderStack(nn.Module):
         """The final norm. *Shape:* as given"""
         out: Tensor = self.norm(hidden)
         return out
+
+    def _run(self, stream: Stream, rotation: Rotation, start: int, stop: int) -> Stream:
+        for layer in self.layers[start:stop]:
+            stream = replace(stream, hidden=layer(stream, rotation))
+        return stream
+
+    def _rotation(self, stream: Stream) -> Rotation:
+        return Rotation.of(stream.layout, self.shape, stream.hidden.dtype)
 
 
 class DecoderLayer(nn.Module):
