@@ -65,10 +65,13 @@ def _fill(sequences: Sequence[TokenSequence], round_up: Callable[[int], int]) ->
     """Sequences, none longer than the longest there is, so that both numbers come out round."""
     lengths = [len(sequence.ids) for sequence in sequences]
     tokens, longest = sum(lengths), max(lengths)
-    count = missing = 0
-    while missing < count or missing > count * longest or not count:
+    count = round_up(len(sequences)) - len(sequences)
+    missing = round_up(tokens + count) - tokens
+    while missing > count * longest:
         count = round_up(len(sequences) + count + 1) - len(sequences)
         missing = round_up(tokens + count) - tokens
+    if not count:
+        return []
     short, longer = divmod(missing, count)
     token = sequences[0].ids[:1]
     return [TokenSequence(token * (short + (i < longer)), (0, 0)) for i in range(count)]

@@ -87,7 +87,7 @@ def rank(
     threshold: Annotated[float | None, typer.Option(help="Show only scores of at least this.")] = None,
     scale: Annotated[str, typer.Option(help="logit or sigmoid.")] = "logit",
     device: DeviceOption = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or int8.")] = "auto",
     max_length: Annotated[int, typer.Option(help="Tokens kept of query and text.")] = 512,
     cutoff_layer: Annotated[int | None, typer.Option(help="Layerwise and lightweight models: layers to run.")] = None,
     compress_ratio: Annotated[int, typer.Option(help="Lightweight models: 1, 2, 4 or 8 passage tokens in one.")] = 1,

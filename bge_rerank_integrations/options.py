@@ -11,7 +11,7 @@ from bge_rerank_integrations.errors import OptionError
 Scale = Literal["logit", "sigmoid"]
 HeadIndex = Literal["position", "layer"]
 FamilyName = Literal["encoder", "llm", "layerwise", "lightweight"]
-DType = Literal["auto", "float32", "float16", "bfloat16"]
+DType = Literal["auto", "float32", "float16", "bfloat16", "int8"]
 COMPRESS_RATIOS = (1, 2, 4, 8)
 
 

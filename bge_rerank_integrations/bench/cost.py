@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from bge_rerank_integrations.nn.linear import linear, pack_weights
+from bge_rerank_integrations.nn.linear import Linear
+from bge_rerank_integrations.nn.packed import PackedLinear, packing_pays
 
 
 def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
@@ -31,27 +33,36 @@ def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
     return float(2 * (linear + attention))
 
 
-@torch.inference_mode()
-def peak_flops(config: dict[str, Any], device: torch.device, dtype: torch.dtype, tokens: int = 4096) -> float:
-    """The best matrix product of this model's shapes that torch has on this machine, in FLOP a second.
+class Peak:
+    """The best matrix product of a model's shapes that torch has on a machine; measured again in every round.
 
-    Tried are torch's own linear layer, and the packed one where `nn.linear` would choose it.
+    Tried are torch's own linear layer and, on the CPU in float32, oneDNN's packed one. A machine that others share is
+    not equally fast all the time: what was reached is divided by what could be reached in the same minutes.
     """
-    width, wide = config["hidden_size"], config["intermediate_size"]
-    best = 0.0
-    for inner, outer in ((width, width), (width, wide), (wide, width)):
-        x = torch.randn(tokens, inner, device=device).to(dtype)
-        layer = torch.nn.Linear(inner, outer, bias=False, device=device, dtype=dtype)
-        for packed in (False, True):
-            if packed and not pack_weights(layer):
-                break
-            for _ in range(8):
-                _wait(device)
+
+    def __init__(self, config: dict[str, Any], device: torch.device, dtype: torch.dtype, tokens: int = 4096) -> None:
+        width, wide = config["hidden_size"], config["intermediate_size"]
+        self._device = device
+        self._products: list[tuple[float, nn.Module, Tensor]] = []
+        for inner, outer in ((width, width), (width, wide), (wide, width)):
+            x = torch.randn(tokens, inner, device=device).to(dtype)
+            linear = Linear(inner, outer, bias=False, device=device, dtype=dtype).requires_grad_(False)
+            self._products.append((2.0 * tokens * inner * outer, linear, x))
+            if device.type == "cpu" and dtype is torch.float32 and packing_pays():
+                self._products.append((2.0 * tokens * inner * outer, PackedLinear(linear), x))
+
+    @torch.inference_mode()
+    def measure(self, tries: int = 3) -> float:
+        """FLOP a second."""
+        best = 0.0
+        for flops, linear, x in self._products:
+            for _ in range(tries):
+                _wait(self._device)
                 started = time.perf_counter()
-                linear(x, layer.weight)
-                _wait(device)
-                best = max(best, 2.0 * tokens * inner * outer / (time.perf_counter() - started))
-    return best
+                linear(x)
+                _wait(self._device)
+                best = max(best, flops / (time.perf_counter() - started))
+        return best
 
 
 def _wait(device: torch.device) -> None:

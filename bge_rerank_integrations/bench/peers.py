@@ -36,6 +36,13 @@ class Ours:
         self.scorer.close()
 
 
+class Int8(Ours):
+    """This package with dtype="int8", whose scores are close to those in float32, not the same."""
+
+    def __init__(self, folder: str, family: str, device: str, dtype: str) -> None:
+        super().__init__(folder, family, device, "int8")
+
+
 class FlagEmbedding:
     """The publisher's own library, with its defaults (batches of 128, the first run twice)."""
 
@@ -210,6 +217,7 @@ class OpenVino(Exported):
 
 PEERS: dict[str, Any] = {
     "ours": Ours,
+    "int8": Int8,
     "flagembedding": FlagEmbedding,
     "sentence-transformers": SentenceTransformers,
     "transformers": Transformers,

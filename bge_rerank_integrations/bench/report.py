@@ -18,8 +18,7 @@ def show(report: Report, console: Console) -> None:
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     console.print(
         f"[bold]{report.model}[/] ({report.family}, {report.dtype}) on {report.device}, {report.hardware}, "
-        f"{report.threads} threads; peak {report.peak_flops / 1e9:,.0f} GFLOP/s in matrix products; median of "
-        f"{report.rounds} rounds; {versions}",
+        f"{report.threads} threads; median of {report.rounds} rounds; {versions}",
         highlight=False,
     )
     for work in report.work:
@@ -34,7 +33,7 @@ def _table(report: Report, work: Work) -> Table:
     rows = [timing for timing in report.timings if timing.workload == work.name]
     ours = next(timing for timing in rows if timing.peer == "ours")
     table = Table(
-        title=f"{work.name}: {work.pairs:,} pairs, {work.tokens:,} tokens",
+        title=f"{work.name}: {work.pairs:,} pairs, {work.tokens:,} tokens; peak {work.peak_flops / 1e9:,.0f} GFLOP/s",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -44,11 +43,11 @@ def _table(report: Report, work: Work) -> Table:
         table.add_column(heading, justify="right")
     for timing in sorted((t for t in rows if not t.problem), key=lambda t: t.median):
         name = f"[bold green]{timing.peer}[/]" if timing is ours else timing.peer
-        table.add_row(name, *_figures(timing, ours, work, report.peak_flops))
+        table.add_row(name, *_figures(timing, ours, work))
     return table
 
 
-def _figures(timing: Timing, ours: Timing, work: Work, peak: float) -> tuple[str, ...]:
+def _figures(timing: Timing, ours: Timing, work: Work) -> tuple[str, ...]:
     seconds = timing.median
     memory = f"{max(timing.extra_bytes) / 2**20:,.0f} MB" if timing.extra_bytes else ""
     return (
@@ -57,7 +56,7 @@ def _figures(timing: Timing, ours: Timing, work: Work, peak: float) -> tuple[str
         f"{work.pairs / seconds:,.1f}",
         f"{work.tokens / seconds:,.0f}",
         memory,
-        f"{work.flops / seconds / peak:.0%}",
+        f"{work.flops / seconds / work.peak_flops:.0%}",
     )
 
 

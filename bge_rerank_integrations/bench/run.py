@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from bge_rerank_integrations.bench import peers, remote
-from bge_rerank_integrations.bench.cost import needed_flops, peak_flops
+from bge_rerank_integrations.bench.cost import Peak, needed_flops
 from bge_rerank_integrations.bench.shapes import PREFIX, write_random
 from bge_rerank_integrations.bench.workloads import WORKLOADS, Source
 from bge_rerank_integrations.errors import OptionError
@@ -27,6 +27,8 @@ from bge_rerank_integrations.options import ScoringOptions
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """How far a peer's logits may be from ours before its times are not believed."""
+CORRELATION = 0.98
+"""How far the logits of "int8", which rounds, must at least correlate with ours."""
 
 
 @dataclass
@@ -55,6 +57,9 @@ class Work:
     pairs: int
     tokens: int
     flops: float
+    """What scoring it takes, without padding."""
+    peak_flops: float
+    """What the machine can do in a second, the median over the rounds (see `cost.Peak`)."""
 
 
 @dataclass
@@ -68,7 +73,6 @@ class Report:
     hardware: str
     threads: int
     versions: dict[str, str]
-    peak_flops: float
     rounds: int
     work: list[Work]
     timings: list[Timing]
@@ -106,6 +110,8 @@ def benchmark(
         raise OptionError(f"rounds={rounds}, scale={scale}: use at least 1 round, and a scale above 0 and up to 1")
     (chosen,) = choose_devices(device)
     kind = str(choose_dtype(dtype, [chosen])).removeprefix("torch.")
+    if kind not in TOLERANCE:
+        raise OptionError(f"dtype={kind!r}: everything is timed in float32 or half precision; time int8 against it")
     with ExitStack() as cleanup:
         if model.startswith(PREFIX):
             folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
@@ -137,12 +143,15 @@ def benchmark(
                 problems[name] = f"{type(error).__name__}: {error}"
         source = Source(checkpoint.tokenizer, seed)
         encoder = found.inputs(ScoringOptions(), Limits(384, 512))
+        peak = Peak(checkpoint.config, chosen, getattr(torch, kind))
         work, timings = [], []
         for name in workloads:
             pairs = WORKLOADS[name](source, scale)
             lengths = [len(sequence.ids) for sequence in encoder.encode(pairs)]
-            work.append(Work(name, len(pairs), sum(lengths), needed_flops(checkpoint.config, lengths)))
-            timings += _time(running, problems, name, pairs, rounds, TOLERANCE[kind], say)
+            measured, peak_flops = _time(running, name, pairs, rounds, TOLERANCE[kind], peak, say)
+            timings += [*measured, *(Timing(peer, name, problem=problem) for peer, problem in problems.items())]
+            flops = needed_flops(checkpoint.config, lengths)
+            work.append(Work(name, len(pairs), sum(lengths), flops, peak_flops))
         return Report(
             model=model,
             family=found.name,
@@ -151,7 +160,6 @@ def benchmark(
             hardware=hardware(),
             threads=torch.get_num_threads(),
             versions=versions(),
-            peak_flops=peak_flops(checkpoint.config, chosen, getattr(torch, kind)),
             rounds=rounds,
             work=work,
             timings=timings,
@@ -173,13 +181,14 @@ class Local:
 
 def _time(
     running: dict[str, Any],
-    problems: dict[str, str],
     workload: str,
     pairs: list[Pair],
     rounds: int,
     tolerance: float,
+    peak: Peak,
     say: Callable[[str], object],
-) -> list[Timing]:
+) -> tuple[list[Timing], float]:
+    """Each peer's times, and the machine's peak, measured in turn with them."""
     timings = {name: Timing(name, workload) for name in running}
     for name, peer in running.items():
         say(f"{workload}: warming up {name}")
@@ -190,7 +199,9 @@ def _time(
                 raise
             timings[name].problem = f"{type(error).__name__}: {error}"
     expected: list[float] = []
+    peaks: list[float] = []
     for turn in range(rounds):
+        peaks.append(peak.measure())
         for name, peer in running.items():
             timing = timings[name]
             if timing.problem:
@@ -203,13 +214,22 @@ def _time(
                 continue
             expected = expected or answer["scores"]
             timing.difference = max(abs(a - b) for a, b in zip(expected, answer["scores"], strict=True))
-            if timing.difference > tolerance:
-                timing.problem = f"scores differ by {timing.difference:.2g}"
+            timing.problem = _disagreement(name, expected, answer["scores"], tolerance)
+            if timing.problem:
                 continue
             timing.seconds.append(answer["seconds"])
             if answer["extra_bytes"] is not None:
                 timing.extra_bytes.append(answer["extra_bytes"])
-    return [*timings.values(), *(Timing(name, workload, problem=problem) for name, problem in problems.items())]
+    return list(timings.values()), statistics.median(peaks)
+
+
+def _disagreement(peer: str, expected: list[float], scores: list[float], tolerance: float) -> str | None:
+    """Why a peer's scores are not those of the same model; None if they are."""
+    if peer == "int8":
+        correlation = statistics.correlation(expected, scores) if len(scores) > 1 else 1.0
+        return None if correlation >= CORRELATION else f"scores correlate by {correlation:.3f} only"
+    difference = max(abs(a - b) for a, b in zip(expected, scores, strict=True))
+    return None if difference <= tolerance else f"scores differ by {difference:.2g}"
 
 
 def hardware() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 
@@ -22,8 +23,11 @@ class Source:
         self._words = [word for passage in language_reference() for word in passage.text.split() if word.isascii()]
 
     def text(self, shortest: int, longest: int) -> str:
-        """Running words of a length between the two, in tokens, every length equally likely."""
-        wanted = self._random.randint(shortest, longest)
+        """Running words of a length between the two, in tokens.
+
+        As among real passages, twice as long is half as likely: as many from 10 to 20 tokens as from 100 to 200.
+        """
+        wanted = round(math.exp(self._random.uniform(math.log(shortest), math.log(longest))))
         start = self._random.randrange(len(self._words) - wanted)
         text = " ".join(self._words[start : start + wanted])
         offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
@@ -42,8 +46,8 @@ WORKLOADS: dict[str, Callable[[Source, float], list[Pair]]] = {
     "long": lambda source, scale: list(source.pairs(_some(5, scale), 20, (3, 6), (LONGEST - 80, LONGEST - 6))),
     "single": lambda source, scale: list(source.pairs(1, 1, (8, 8), (120, 120))),
 }
-"""mixed: one query with 100 passages of 8 to 464 tokens; many: 20 queries with 20 passages each; long: short queries
-with 20 long passages each; single: one pair, for latency. The scale, from 0 to 1, takes a part of each."""
+"""mixed: one query with 100 passages of 8 to 464 tokens, 112 on average; many: 20 queries with 20 passages each; long:
+short queries with 20 long passages each; single: one pair, for latency. The scale, up to 1, takes a part of each."""
 
 
 def _some(count: int, scale: float) -> int:

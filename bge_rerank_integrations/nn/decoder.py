@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bge_rerank_integrations.nn.attention import attend
 from bge_rerank_integrations.nn.layout import Layout
-from bge_rerank_integrations.nn.linear import linear, linear_mul
+from bge_rerank_integrations.nn.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class DecoderLayer(nn.Module):
         self.activation = shape.activation
         query_width = shape.heads * shape.head_dim
         kv_width = shape.kv_heads * shape.head_dim
-        self.query = nn.Linear(shape.width, query_width, bias=False)
-        self.key_value = nn.Linear(shape.width, 2 * kv_width, bias=False)
-        self.out = nn.Linear(query_width, shape.width, bias=False)
-        self.gate = nn.Linear(shape.width, shape.feed_forward, bias=False)
-        self.up = nn.Linear(shape.width, shape.feed_forward, bias=False)
-        self.down = nn.Linear(shape.feed_forward, shape.width, bias=False)
+        self.query = Linear(shape.width, query_width, bias=False)
+        self.key_value = Linear(shape.width, 2 * kv_width, bias=False)
+        self.out = Linear(query_width, shape.width, bias=False)
+        self.gate = Linear(shape.width, shape.feed_forward, bias=False)
+        self.up = Linear(shape.width, shape.feed_forward, bias=False)
+        self.down = Linear(shape.feed_forward, shape.width, bias=False)
         self.attention_norm = RMSNorm(shape)
         self.feed_forward_norm = RMSNorm(shape)
         self.attention_post_norm = RMSNorm(shape) if shape.post_norms else nn.Identity()
@@ -128,12 +128,12 @@ class DecoderLayer(nn.Module):
         """
         shape, x, layout = self.shape, stream.hidden, stream.layout
         normed = self.attention_norm(x)
-        key, value = self._heads(linear(normed, self.key_value.weight)).split(shape.kv_heads, 1)
+        key, value = self._heads(self.key_value(normed)).split(shape.kv_heads, 1)
         key = rotation.turn(key)
         queries = layout
         if read is not None:
             x, normed, rotation, queries = x[read], normed[read], rotation.at(read), layout.single
-        query = rotation.turn(self._heads(linear(normed, self.query.weight)))
+        query = rotation.turn(self._heads(self.query(normed)))
         attended = attend(
             query,
             key,
@@ -145,10 +145,10 @@ class DecoderLayer(nn.Module):
             window=self.window,
             softcap=stream.softcap,
         )
-        x = x + self.attention_post_norm(linear(attended.flatten(1), self.out.weight)) * shape.residual_scale
+        x = x + self.attention_post_norm(self.out(attended.flatten(1))) * shape.residual_scale
         normed = self.feed_forward_norm(x)
-        gated = linear_mul(normed, self.up.weight, linear(normed, self.gate.weight, activation=self.activation))
-        added = self.feed_forward_post_norm(linear(gated, self.down.weight))
+        gated = self.up.mul(normed, self.gate(normed, self.activation))
+        added = self.feed_forward_post_norm(self.down(gated))
         out: Tensor = x + added * shape.residual_scale
         return out
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bge_rerank_integrations.nn.attention import attend
 from bge_rerank_integrations.nn.layout import Layout
-from bge_rerank_integrations.nn.linear import linear, linear_add
+from bge_rerank_integrations.nn.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,14 @@ class EncoderLayer(nn.Module):
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.heads = shape.heads
+        self.head_dim = shape.width // shape.heads
         self.activation = shape.activation
-        self.query = nn.Linear(shape.width, shape.width)
-        self.key_value = nn.Linear(shape.width, 2 * shape.width)
-        self.out = nn.Linear(shape.width, shape.width)
+        self.query = Linear(shape.width, shape.width)
+        self.key_value = Linear(shape.width, 2 * shape.width)
+        self.out = Linear(shape.width, shape.width)
         self.attention_norm = nn.LayerNorm(shape.width, shape.norm_eps)
-        self.up = nn.Linear(shape.width, shape.feed_forward)
-        self.down = nn.Linear(shape.feed_forward, shape.width)
+        self.up = Linear(shape.width, shape.feed_forward)
+        self.down = Linear(shape.feed_forward, shape.width)
         self.output_norm = nn.LayerNorm(shape.width, shape.norm_eps)
 
     def forward(self, x: Tensor, layout: Layout, read: Tensor | None = None) -> Tensor:
@@ -98,18 +99,17 @@ class EncoderLayer(nn.Module):
         Returns:
             *Shape:* (tokens, width), or (sequences, width) with `read`
         """
-        key, value = self._heads(linear(x, self.key_value.weight, self.key_value.bias))
+        key, value = self._heads(self.key_value(x))
         queries = layout
         if read is not None:
             x, queries = x[read], layout.single
-        (query,) = self._heads(linear(x, self.query.weight, self.query.bias))
+        (query,) = self._heads(self.query(x))
         attended = attend(query, key, value, queries, layout, scale=query.shape[-1] ** -0.5)
-        x = self.attention_norm(linear_add(attended.flatten(1), self.out.weight, self.out.bias, x))
-        wide = linear(x, self.up.weight, self.up.bias, self.activation)
-        out: Tensor = self.output_norm(linear_add(wide, self.down.weight, self.down.bias, x))
+        x = self.attention_norm(self.out.add(attended.flatten(1), x))
+        wide = self.up(x, self.activation)
+        out: Tensor = self.output_norm(self.down.add(wide, x))
         return out
 
     def _heads(self, projected: Tensor) -> tuple[Tensor, ...]:
         """*Shape:* (tokens, n * width) -> n of (tokens, heads, head_dim)"""
-        head_dim = self.out.in_features // self.heads
-        return projected.view(projected.shape[0], -1, self.heads, head_dim).unbind(1)
+        return projected.view(projected.shape[0], -1, self.heads, self.head_dim).unbind(1)
