@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,14 +15,15 @@ from bge_rerank_integrations.nn.layout import Layout, to_device
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One query and one passage as the model reads them.
-
-    `passage` is where the passage's tokens start and stop in `ids`; `truncated` says that some text was cut away.
-    """
+    """One query and one passage as the model reads them."""
 
     ids: list[int]
     passage: tuple[int, int]
+    """Where the passage's tokens start and stop in `ids`."""
     truncated: bool = False
+    """Whether some text was cut away."""
+    prefix: int = 0
+    """How many of the first tokens belong to the query alone and see nothing behind them (decoders)."""
 
 
 @dataclass(frozen=True)
@@ -40,25 +42,56 @@ class PackedBatch:
         return (self.layout.positions >= torch.repeat_interleave(starts, lengths)).long()
 
 
-def by_length(sequences: Sequence[TokenSequence]) -> list[int]:
-    """Indices, longest first: neighbours of equal length share a kernel call, and memory peaks in the first batch."""
-    return sorted(range(len(sequences)), key=lambda i: -len(sequences[i].ids))
+def in_order(sequences: Sequence[TokenSequence]) -> list[int]:
+    """Indices in the order to score them: those of one prefix together, so that they can share it, and longest first.
+
+    Neighbours of equal length share a kernel call, and memory peaks in the first batch.
+    """
+    prefixes: dict[tuple[int, ...], int] = {}
+    groups = [prefixes.setdefault(tuple(s.ids[: s.prefix]), len(prefixes)) for s in sequences]
+    return sorted(range(len(sequences)), key=lambda i: (groups[i], -len(sequences[i].ids)))
 
 
 def pack(
     sequences: Sequence[TokenSequence], device: torch.device, round_up: Callable[[int], int] | None = None
 ) -> PackedBatch:
-    """Lay sequences end to end in one tensor on the device; no padding.
+    """Lay sequences end to end in one tensor on the device; no padding, and prefixes that several share once.
+
+    The sequences come first, in the order given, and then the prefixes.
 
     Args:
         round_up: the numbers of sequences and of tokens to come to at least, by adding sequences whose scores mean
             nothing behind all others; None: none are added.
     """
+    sequences, prefixes = _share(sequences)
     if round_up is not None:
         sequences = [*sequences, *_fill(sequences, round_up)]
+    if prefixes is not None:
+        prefixes.extend(range(len(prefixes), len(sequences)))
     ids = torch.tensor(list(chain.from_iterable(sequence.ids for sequence in sequences)))
-    layout = Layout(tuple(len(sequence.ids) for sequence in sequences), device)
+    lengths = tuple(len(sequence.ids) for sequence in sequences)
+    layout = Layout(lengths, device, None if prefixes is None else tuple(prefixes))
     return PackedBatch(to_device(ids, device), layout, tuple(sequence.passage for sequence in sequences))
+
+
+def _share(sequences: Sequence[TokenSequence]) -> tuple[list[TokenSequence], list[int] | None]:
+    """What is left of sequences without the prefixes that several share, then those prefixes; and `Layout.prefixes`."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, sequence in enumerate(sequences):
+        if 0 < sequence.prefix < len(sequence.ids):
+            groups[tuple(sequence.ids[: sequence.prefix])].append(place)
+    split, prefixes = list(sequences), list(range(len(sequences)))
+    for prefix, places in groups.items():
+        if len(places) == 1:
+            continue
+        for place in places:
+            whole = sequences[place]
+            start, stop = whole.passage
+            split[place] = TokenSequence(whole.ids[len(prefix) :], (start - len(prefix), stop - len(prefix)))
+            prefixes[place] = len(split)
+        split.append(TokenSequence(list(prefix), (0, 0)))
+        prefixes.append(len(prefixes))
+    return split, prefixes if len(split) > len(sequences) else None
 
 
 def _fill(sequences: Sequence[TokenSequence], round_up: Callable[[int], int]) -> list[TokenSequence]:

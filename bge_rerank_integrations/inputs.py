@@ -162,5 +162,6 @@ class DecoderInputs:
         return TokenSequence(
             ids=[*self.bos, *kept_query, *self.separator, *kept_passage, *self.separator, *self.prompt],
             passage=(start, start + len(kept_passage)),
+            prefix=start,
             truncated=len(kept_query) < len(query) or len(kept_passage) < len(passage),
         )

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bge_rerank_integrations.batching import TokenSequence, by_length
+from bge_rerank_integrations.batching import TokenSequence, in_order
 from bge_rerank_integrations.errors import ClosedError
 from bge_rerank_integrations.families.base import Recipe
 
@@ -35,7 +35,7 @@ class Request:
 
     def __post_init__(self) -> None:
         self.tokens = sum(len(sequence.ids) for sequence in self.sequences)
-        self.waiting = deque(by_length(self.sequences))
+        self.waiting = deque(in_order(self.sequences))
         self.rows: list[Row] = [[] for _ in self.sequences]
         self.since = time.perf_counter()
         self._missing = len(self.sequences)

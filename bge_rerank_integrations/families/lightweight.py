@@ -158,5 +158,5 @@ def merge_passages(stream: Stream, passages: Passages, ratio: int) -> tuple[Stre
     index = torch.cat(groups).to(stream.hidden.device)
     sums = stream.hidden.new_zeros(total, stream.hidden.shape[1]).index_add_(0, index, stream.hidden)
     sizes = torch.bincount(index, minlength=total).to(sums.dtype)
-    layout = Layout(tuple(lengths), stream.layout.device)
+    layout = Layout(tuple(lengths), stream.layout.device, stream.layout.prefixes)
     return replace(stream, hidden=sums / sizes[:, None], layout=layout), tuple(merged)

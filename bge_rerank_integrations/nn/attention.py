@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -67,9 +68,9 @@ def _by_runs(
     softcap: float | None,
 ) -> Tensor:
     out = torch.empty_like(query)
-    q_start = sequence = 0
-    for k_start, count, length in keys.runs:
-        q_length = queries.lengths[sequence]  # sequences of equally many keys have equally many queries: all or one
+    q_start = k_start = 0
+    for (q_length, length), run in groupby(zip(queries.lengths, keys.lengths, strict=True)):
+        count = len(list(run))
         q_stop, k_stop = q_start + count * q_length, k_start + count * length
         q, k, v = (
             x.unflatten(0, (count, -1)).transpose(1, 2)
@@ -78,7 +79,7 @@ def _by_runs(
         mask = _causal_mask(q_length, length, window, query.device) if causal else None
         attended = _dense(q, k, v, mask, scale, causal and q_length == length and window is None, softcap)
         out[q_start:q_stop] = attended.transpose(1, 2).flatten(0, 1)
-        q_start, sequence = q_stop, sequence + count
+        q_start, k_start = q_stop, k_stop
     return out
 
 

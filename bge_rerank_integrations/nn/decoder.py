@@ -130,7 +130,9 @@ class DecoderLayer(nn.Module):
         normed = self.attention_norm(x)
         key, value = self._heads(self.key_value(normed)).split(shape.kv_heads, 1)
         key = rotation.turn(key)
-        queries = layout
+        queries, keys = layout, layout.context
+        if keys is not layout:
+            key, value = key[layout.context_index], value[layout.context_index]
         if read is not None:
             x, normed, rotation, queries = x[read], normed[read], rotation.at(read), layout.single
         query = rotation.turn(self._heads(self.query(normed)))
@@ -139,7 +141,7 @@ class DecoderLayer(nn.Module):
             key,
             value,
             queries,
-            layout,
+            keys,
             scale=shape.attention_scale,
             causal=True,
             window=self.window,

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, groupby
-from typing import NamedTuple
+from itertools import accumulate
 
 import torch
 from torch import Tensor
-
-
-class Run(NamedTuple):
-    """Neighbouring sequences of one length: `repeats` of them from token `start` on."""
-
-    start: int
-    repeats: int
-    length: int
 
 
 @dataclass(frozen=True)
@@ -25,6 +16,9 @@ class Layout:
 
     lengths: tuple[int, ...]
     device: torch.device
+    prefixes: tuple[int, ...] | None = None
+    """For each sequence, which other one is read before it, or itself where none is: what several sequences begin with
+    lies there once, as a sequence of its own. None: no sequence has a prefix."""
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -52,8 +46,13 @@ class Layout:
 
     @cached_property
     def positions(self) -> Tensor:
-        """For each token, its place in its sequence, from 0. *Shape:* (tokens,)"""
-        return torch.arange(self.tokens, device=self.device) - self.starts
+        """For each token, its place in its sequence, prefix included, from 0. *Shape:* (tokens,)"""
+        places = torch.arange(self.tokens, device=self.device) - self.starts
+        if self.prefixes is None:
+            return places
+        before = [whole - own for whole, own in zip(self.context.lengths, self.lengths, strict=True)]
+        lengths, shifts = (to_device(torch.tensor(counts), self.device) for counts in (self.lengths, before))
+        return places + torch.repeat_interleave(shifts, lengths, output_size=self.tokens)
 
     @property
     def first(self) -> Tensor:
@@ -66,14 +65,25 @@ class Layout:
         return self.cumulative[1:].long() - 1
 
     @cached_property
-    def runs(self) -> tuple[Run, ...]:
-        """Neighbours of equal length, which a dense kernel can take in one call."""
-        runs, start = [], 0
-        for length, group in groupby(self.lengths):
-            run = Run(start, len(list(group)), length)
-            runs.append(run)
-            start += run.repeats * length
-        return tuple(runs)
+    def context(self) -> Layout:
+        """The sequences with their prefixes, as attention reads them; itself where there are none."""
+        if self.prefixes is None:
+            return self
+        whole = (
+            length + (self.lengths[prefix] if prefix != place else 0)
+            for place, (length, prefix) in enumerate(zip(self.lengths, self.prefixes, strict=True))
+        )
+        return Layout(tuple(whole), self.device)
+
+    @cached_property
+    def context_index(self) -> Tensor:
+        """For each token of `context`, where it lies here. *Shape:* (context.tokens,)"""
+        assert self.prefixes is not None
+        parts = []
+        for place, prefix in enumerate(self.prefixes):
+            for sequence in dict.fromkeys((prefix, place)):
+                parts.append(torch.arange(self.offsets[sequence], self.offsets[sequence + 1]))
+        return to_device(torch.cat(parts), self.device)
 
     @cached_property
     def single(self) -> Layout:
