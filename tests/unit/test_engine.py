@@ -16,6 +16,7 @@ from bge_rerank_integrations.batching import TokenSequence
 from bge_rerank_integrations.engine import Engine, EngineSettings
 from bge_rerank_integrations.errors import ClosedError, OptionError, OutOfMemory
 from bge_rerank_integrations.families.base import Recipe
+from bge_rerank_integrations.loading import CUDA_TOKEN_BUDGET, affordable_tokens
 from bge_rerank_integrations.queueing import Queue, Request, Row
 
 LONG = 60  # seconds no test should ever wait
@@ -327,3 +328,10 @@ def test_settings_out_of_range_are_refused(setting: dict[str, object]) -> None:
     (name,) = setting
     with pytest.raises(OptionError, match=name):
         EngineSettings(**({"token_budget": 1} | setting))  # type: ignore[arg-type]
+
+
+def test_a_gpu_takes_as_many_tokens_as_fit() -> None:
+    gemma = {"width": 2048, "feed_forward": 16384, "itemsize": 2}
+    assert affordable_tokens(100 * 2**30, **gemma) == CUDA_TOKEN_BUDGET
+    assert affordable_tokens(2 * 2**30, **gemma) == 2**30 // (2 * (8 * 2048 + 3 * 16384))
+    assert affordable_tokens(0, **gemma) == 2048
