@@ -34,7 +34,7 @@ def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
 
 
 class Peak:
-    """The best matrix product of a model's shapes that torch has on a machine; measured again in every round.
+    """The best matrix product of a model's shapes that torch has on a machine; measured around each of our runs.
 
     Tried are torch's own linear layer and, on the CPU in float32, oneDNN's packed one. A machine that others share is
     not equally fast all the time: what was reached is divided by what could be reached in the same minutes.
@@ -52,17 +52,20 @@ class Peak:
                 self._products.append((2.0 * tokens * inner * outer, PackedLinear(linear), x))
 
     @torch.inference_mode()
-    def measure(self, tries: int = 3) -> float:
-        """FLOP a second."""
-        best = 0.0
-        for flops, linear, x in self._products:
-            for _ in range(tries):
-                _wait(self._device)
-                started = time.perf_counter()
+    def measure(self, seconds: float = 0.3) -> float:
+        """FLOP a second, kept up for some seconds."""
+        return max(flops / self._time(linear, x, seconds) for flops, linear, x in self._products)
+
+    def _time(self, linear: nn.Module, x: Tensor, seconds: float) -> float:
+        linear(x)
+        _wait(self._device)
+        started, runs = time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            for _ in range(3):
                 linear(x)
-                _wait(self._device)
-                best = max(best, flops / (time.perf_counter() - started))
-        return best
+            _wait(self._device)
+            runs += 3
+        return (time.perf_counter() - started) / runs
 
 
 def _wait(device: torch.device) -> None:
