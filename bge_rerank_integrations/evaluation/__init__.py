@@ -3,8 +3,8 @@
     data = read_beir("my-data")
     result = evaluate(data, ["BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3,max_length=256"], out="results")
 
-files (`beir`, `json_lines`, `trec`) -> `data.Dataset`; strings -> `configurations`; both -> `scoring` (with `store`, for
-going on after a stop) -> `metrics` -> `result` (with `figure`). `run.evaluate` is the whole way.
+files (`beir`, `json_lines`, `trec`) -> `data.Dataset`; strings -> `configurations`; both -> `scoring` (with `store`,
+for going on after a stop) -> `metrics` -> `result` (with `figure`). `run.evaluate` is the whole way.
 """
 
 from bge_rerank_integrations.evaluation.beir import read_beir

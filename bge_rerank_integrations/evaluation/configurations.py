@@ -21,6 +21,8 @@ else:
 
 OPTIONS = tuple(field.name for field in fields(ScoringOptions))
 LOADING = ("dtype", "devices", "family", "revision")
+FIRST_STAGE = "first stage"
+"""What the row without a reranker is called; no configuration may be."""
 KEYS = (*OPTIONS, *LOADING, "name")
 WHOLE_NUMBERS = ("max_length", "query_max_length", "cutoff_layer", "compress_ratio", "compress_layers")
 SWEPT = ("cutoff_layer", "compress_ratio", "max_length")
@@ -55,7 +57,7 @@ class Configuration:
     @property
     def run_file(self) -> str:
         """The name of its run file: letters that every file system takes."""
-        return re.sub(r"[^\w.,=+-]+", "_", self.name) + ".run"
+        return _file(self.name)
 
     def settings(self) -> dict[str, Any]:
         """The model, and every option that is not at its default."""
@@ -86,13 +88,17 @@ def read_configurations(given: Iterable[str | Mapping[str, Any]]) -> list[Config
             found += _expanded(dict(settings))
     if not found:
         raise OptionError("no configuration: name at least one, such as 'demo' or 'BAAI/bge-reranker-v2-m3'")
-    names = [configuration.name for configuration in found]
-    files = [configuration.run_file.lower() for configuration in found]  # some file systems know no case
+    names = [FIRST_STAGE, *(configuration.name for configuration in found)]
+    files = [_file(name).lower() for name in names]  # some file systems know no case
     for place, (name, file) in enumerate(zip(names, files, strict=True)):
         if file in files[:place]:
             other = names[files.index(file)]
             raise OptionError(f"two configurations are called {name!r} and {other!r}: tell them apart with name=...")
     return found
+
+
+def _file(name: str) -> str:
+    return re.sub(r"[^\w.,=+-]+", "_", name) + ".run"
 
 
 def _entries(text: str) -> list[Mapping[str, Any]]:

@@ -79,7 +79,15 @@ def draw(result: Result, path: Path) -> None:
             fontsize=9,
             color=colour,
             fontweight="bold" if row.on_front else "normal",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.5, "shrinkA": 1, "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "alpha": 0.5,
+                "shrinkA": 2,
+                "shrinkB": 4,
+                "relpos": (0, 0.5),
+            },
             annotation_clip=False,
         )
     axes.set_ylim(bottom, top)

@@ -108,6 +108,8 @@ class Result:
             row for row in self.rows if row is best or (row.behind_best.low is not None and row.behind_best.low <= 0)
         ]
         chosen = min(close, key=lambda row: (row.cost, -row.metrics[QUALITY].value))
+        if best.behind_best.low is None:
+            return "A single query says nothing about others: give more."
         said = f"Best {QUALITY}: {best.name} ({best.metrics[QUALITY].value:.3f})."
         if chosen is best:
             return f"{said} Every faster row is measurably worse." if best.cost else f"{said} No reranker beats it."
@@ -126,7 +128,7 @@ class Result:
         table.add_column("")
         table.add_column("configuration", overflow="fold", min_width=14)
         for name in names:
-            table.add_column(name + ("\n(ceiling)" if name == f"R@{self.depth}" else ""), justify="right", no_wrap=True)
+            table.add_column(name + ("\n(max)" if name == f"R@{self.depth}" else ""), justify="right", no_wrap=True)
         table.add_column("minus first\nstage, nDCG", justify="right", no_wrap=True)
         table.add_column("seconds\na query", justify="right", no_wrap=True)
         table.add_column("memory", justify="right", no_wrap=True)
@@ -134,7 +136,7 @@ class Result:
         for row in [first, *sorted(others, key=lambda row: -row.metrics[QUALITY].value)]:
             table.add_row(
                 "[green]●[/]" if row.on_front else "",
-                f"[bold green]{escape(row.name)}[/]" if row.on_front else escape(row.name),
+                f"[bold green]{escape(_spaced(row.name))}[/]" if row.on_front else escape(_spaced(row.name)),
                 *(_shown(row.metrics[name], bracket=name == QUALITY) for name in names),
                 _difference(row),
                 "" if row.seconds is None else f"{row.seconds.median:.3g}",
@@ -175,7 +177,7 @@ class Result:
 def _shown(estimate: Estimate, bracket: bool) -> str:
     if not bracket or estimate.low is None:
         return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f}\n[dim]{estimate.low:.3f}–{estimate.high:.3f}[/]"
+    return f"{estimate.value:.3f}\n[dim]{_bare(estimate.low)}–{_bare(estimate.high)}[/]"
 
 
 def _difference(row: Row) -> str:
@@ -186,4 +188,14 @@ def _difference(row: Row) -> str:
         return f"{estimate.value:+.3f}"
     sure = estimate.low > 0 or estimate.high < 0
     style = "bold" if sure else "dim"
-    return f"[{style}]{estimate.value:+.3f}[/]\n[dim]{estimate.low:+.3f}…{estimate.high:+.3f}[/]"
+    return f"[{style}]{estimate.value:+.3f}[/]\n[dim]{_bare(estimate.low, '+')}…{_bare(estimate.high, '+')}[/]"
+
+
+def _bare(value: float | None, sign: str = "") -> str:
+    """Three digits without the leading zero, so that the table fits a terminal of 80 columns."""
+    return f"{value:{sign}.3f}".replace("0.", ".", 1)
+
+
+def _spaced(name: str) -> str:
+    """A name that can be broken between its options."""
+    return name.replace(",", ", ")

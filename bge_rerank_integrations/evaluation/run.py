@@ -17,15 +17,13 @@ import numpy as np
 from bge_rerank_integrations import __version__
 from bge_rerank_integrations.bench.run import hardware, versions
 from bge_rerank_integrations.errors import DataError
-from bge_rerank_integrations.evaluation.configurations import Configuration, read_configurations
+from bge_rerank_integrations.evaluation.configurations import FIRST_STAGE, Configuration, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset, Watch, unwatched
 from bge_rerank_integrations.evaluation.metrics import Values, estimate, measure, require_extra
 from bge_rerank_integrations.evaluation.result import QUALITY, Result, Row, Seconds, front
 from bge_rerank_integrations.evaluation.scoring import Timing, find_models, score_and_time
 from bge_rerank_integrations.evaluation.store import Store
 from bge_rerank_integrations.evaluation.trec import Run, ranked, write_run
-
-FIRST = "first stage"
 
 
 def evaluate(
@@ -80,10 +78,10 @@ def _evaluate(
     with closing(Store(folder / "scores.jsonl", data.fingerprint())) as store:
         for model in models:
             score_and_time(model, data, store, timing, watch)
-        runs = {FIRST: _run(data, {query: list(found.values()) for query, found in data.candidates.items()})}
+        runs = {FIRST_STAGE: _run(data, {query: list(found.values()) for query, found in data.candidates.items()})}
         for configuration in configurations:
             runs[configuration.name] = _run(data, store.scores(configuration.name))
-        times = {c.name: store.times(c.name, timing.how) for c in configurations}
+        times = {c.name: store.times(c.name, timing.how) or {} for c in configurations}
         tied = {c.name: _tied(store.scores(c.name).values()) for c in configurations}
     (folder / "runs").mkdir(exist_ok=True)
     values: dict[str, dict[str, Values]] = {}
@@ -92,22 +90,21 @@ def _evaluate(
         values[name] = measure(data.qrels, run, data.depth)
     best = max(values, key=lambda name: values[name][QUALITY].mean())
     rows = []
-    chosen: list[Configuration | None] = [None, *configurations]
-    for configuration, (name, run) in zip(chosen, runs.items(), strict=True):
-        file = "first-stage.run" if configuration is None else configuration.run_file
+    for chosen, (name, run) in zip([None, *configurations], runs.items(), strict=True):
+        file = "first_stage.run" if chosen is None else chosen.run_file
         write_run(folder / "runs" / file, run, file.removesuffix(".run"))
         known = values[name]
         row = Row(
-            name=f"first stage ({data.first_stage})" if configuration is None else name,
+            name=f"first stage ({data.first_stage})" if chosen is None else name,
             metrics=estimate(known, seed),
             behind_best=estimate({QUALITY: values[best][QUALITY] - known[QUALITY]}, seed)[QUALITY],
             run_file=f"runs/{file}",
         )
-        if configuration is not None:
-            differences = {key: known[key] - values[FIRST][key] for key in known}
+        if chosen is not None:
+            differences = {key: known[key] - values[FIRST_STAGE][key] for key in known}
             row = replace(
                 row,
-                settings=configuration.settings(),
+                settings=chosen.settings(),
                 difference=estimate(differences, seed),
                 seconds=_seconds(times[name]["seconds"]),
                 extra_bytes=times[name]["extra_bytes"],
