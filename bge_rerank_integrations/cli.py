@@ -1,4 +1,4 @@
-"""The command line: `bge-rerank demo`, `rank`, `models`, `bench`."""
+"""The command line: `bge-rerank demo`, `rank`, `models`, `bench`, `evaluate`."""
 
 from __future__ import annotations
 
@@ -192,6 +192,44 @@ def bench(
         json_file.write_text(measured.to_json())
     if plot_file:
         report.plot(measured, plot_file)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Argument(help="A folder in BEIR's layout, or a .jsonl file of positives, negatives.")],
+    config: Annotated[
+        list[str],
+        typer.Option(
+            help="MODEL[,OPTION=VALUE...], such as demo,max_length=128+256, or a TOML or JSON file; repeat it."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="A folder to write to; the same one goes on where it was stopped.")],
+    split: Annotated[str, typer.Option(help="BEIR: which of qrels/*.tsv.")] = "test",
+    candidates: Annotated[Path | None, typer.Option(help="BEIR: a TREC run file; default: BM25's best.")] = None,
+    depth: Annotated[int, typer.Option(min=1, help="BEIR: candidates of each query.")] = 50,
+    timing_queries: Annotated[int, typer.Option(min=1, help="Queries to time each configuration on.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of timed queries and of the intervals.")] = 0,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out and count lines that cannot be used.")
+    ] = False,
+) -> None:
+    """Compare rerankers on your own data: quality with intervals, time, and which of them to take."""
+    from bge_rerank_integrations import evaluation
+    from bge_rerank_integrations.evaluation.progress import shown
+
+    with shown(Console(stderr=True)) as watch:
+        if data.is_dir() or not data.suffix:
+            dataset = evaluation.read_beir(
+                data, split, candidates=candidates, depth=depth, skip_bad=skip_bad, watch=watch
+            )
+        elif candidates is None:
+            dataset = evaluation.read_jsonl(data, skip_bad=skip_bad, watch=watch)
+        else:
+            raise ValueError(f"--candidates is for BEIR's layout: {data} has its own candidates")
+        result = evaluation.evaluate(dataset, config, out=out, timing_queries=timing_queries, seed=seed, watch=watch)
+    console = Console()
+    result.show(console)
+    console.print(f"Written to {out}: results.json, figure.png, figure.svg, runs/", highlight=False)
 
 
 def _read_all(files: list[Path], split: Split, field: str, jsonl: bool) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ RerankError
 ├── HubError                 the hub was asked and did not deliver
 ├── DeviceError              the device does not exist here
 ├── OptionError              an option is unknown, out of range or of another family   (also a ValueError)
+├── DataError                what to evaluate on cannot be used                         (also a ValueError)
 ├── ScoreError               the model gave NaN or infinity instead of a score
 ├── ClosedError              the scorer was closed, or belongs to another process
 ├── QueueFull                more waits than may, and nothing of it was scored within `timeout`
@@ -48,6 +49,10 @@ class DeviceError(RerankError):
 
 class OptionError(RerankError, ValueError):
     """An option is unknown, out of range or of another family."""
+
+
+class DataError(RerankError, ValueError):
+    """What to evaluate on cannot be used: names file, line, value and remedy."""
 
 
 class ScoreError(RerankError):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bge_rerank_integrations.demo.corpus import Passage, language_reference
-from bge_rerank_integrations.demo.retrieval import BM25Index
+from bge_rerank_integrations.retrieval import BM25Index
 from bge_rerank_integrations.scorer import Scorer
 
 CANDIDATES = 50
@@ -35,7 +35,7 @@ def run(scorer: Scorer, name: str, questions: Sequence[str], top_n: int, console
     """Answer each question and print its table."""
     started = time.perf_counter()
     passages = language_reference()
-    index = BM25Index(passages)
+    index = BM25Index([f"{p.title}\n{p.text}" for p in passages])
     console.print(
         f"[bold]{len(passages):,}[/] passages of the Python language reference indexed with BM25 in "
         f"{time.perf_counter() - started:.1f} s. For each question the best {CANDIDATES} are reranked by "
@@ -47,12 +47,12 @@ def run(scorer: Scorer, name: str, questions: Sequence[str], top_n: int, console
             "--model BAAI/bge-reranker-v2-m3"
         )
     for question in questions:
-        retrieved = index.search(question, CANDIDATES)
+        retrieved = [passages[place] for place, _ in index.search(question, CANDIDATES)]
         console.print()
         if not retrieved:
             console.print(f"[bold]{question}[/]: no passage shares a word with it.")
             continue
-        console.print(_table(question, compare(scorer, name, question, [p for p, _ in retrieved], top_n), top_n))
+        console.print(_table(question, compare(scorer, name, question, retrieved, top_n), top_n))
 
 
 def compare(scorer: Scorer, name: str, question: str, passages: list[Passage], top_n: int) -> Comparison:

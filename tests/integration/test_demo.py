@@ -13,8 +13,8 @@ from transformers import XLMRobertaForSequenceClassification
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.cli import main
 from bge_rerank_integrations.demo.corpus import language_reference
-from bge_rerank_integrations.demo.retrieval import BM25Index
 from bge_rerank_integrations.loading import find_checkpoint
+from bge_rerank_integrations.retrieval import BM25Index
 
 QUERIES = ("What is the capital of France?", "What is the population of China?")
 TEXTS = ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")
@@ -58,11 +58,12 @@ def test_the_language_reference_is_cut_into_passages() -> None:
 
 
 def test_bm25_finds_words_by_their_stems() -> None:
-    index = BM25Index(language_reference())
+    passages = language_reference()
+    index = BM25Index([passage.text for passage in passages])
     found = index.search("decorating functions", 10)
     assert len(found) == 10
     assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
-    assert any("decorator" in passage.text for passage, _ in found)
+    assert any("decorator" in passages[place].text for place, _ in found)
     assert index.search("xyzzy", 10) == []
 
 

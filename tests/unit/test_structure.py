@@ -14,7 +14,7 @@ import bge_rerank_integrations
 PACKAGE = Path(bge_rerank_integrations.__file__).parent
 # each may import itself and what stands below; nothing may import upwards
 LAYERS = (
-    {"cli", "bench", "__main__", "demo"},
+    {"cli", "bench", "__main__", "demo", "evaluation"},
     {"langchain", "llama_index", "flag"},
     {"adapting"},
     {"loading"},
@@ -26,7 +26,7 @@ LAYERS = (
     {"weights", "inputs"},
     {"checkpoint", "batching"},
     {"nn"},
-    {"errors", "options", "catalog"},
+    {"errors", "options", "catalog", "retrieval"},
     {"__init__"},
 )
 

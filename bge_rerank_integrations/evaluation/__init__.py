@@ -1,0 +1,26 @@
+"""`bge-rerank evaluate`: which reranker, and which of its options, to use on one's own data.
+
+    data = read_beir("my-data")
+    result = evaluate(data, ["BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3,max_length=256"], out="results")
+
+files (`beir`, `json_lines`, `trec`) -> `data.Dataset`; strings -> `configurations`; both -> `scoring` (with `store`,
+for going on after a stop) -> `metrics` -> `result` (with `figure`). `run.evaluate` is the whole way.
+"""
+
+from bge_rerank_integrations.evaluation.beir import read_beir
+from bge_rerank_integrations.evaluation.configurations import Configuration, read_configurations
+from bge_rerank_integrations.evaluation.data import Dataset
+from bge_rerank_integrations.evaluation.json_lines import read_jsonl
+from bge_rerank_integrations.evaluation.result import Result, Row
+from bge_rerank_integrations.evaluation.run import evaluate
+
+__all__ = [
+    "Configuration",
+    "Dataset",
+    "Result",
+    "Row",
+    "evaluate",
+    "read_beir",
+    "read_configurations",
+    "read_jsonl",
+]

@@ -1,0 +1,166 @@
+"""BEIR's layout: a folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from bge_rerank_integrations.errors import DataError
+from bge_rerank_integrations.evaluation.data import Dataset, Problems, Watch, checked_text, lines, objects, unwatched
+from bge_rerank_integrations.evaluation.trec import read_run
+from bge_rerank_integrations.retrieval import BM25Index
+
+HEADER = ["query-id", "corpus-id", "score"]
+
+
+def read_beir(
+    folder: str | os.PathLike[str],
+    split: str = "test",
+    *,
+    candidates: str | os.PathLike[str] | None = None,
+    depth: int = 50,
+    skip_bad: bool = False,
+    watch: Watch = unwatched,
+) -> Dataset:
+    """Read a data set in BEIR's layout.
+
+    A document's text is its title and its text with a space between, as BEIR has it. Queries that the split does not
+    judge are not used.
+
+    Args:
+        folder: holds corpus.jsonl (objects with _id, title, text), queries.jsonl (_id, text) and qrels/<split>.tsv
+            (a header, then query id, document id and score between tabs; a score of 0 or less is not relevant).
+        candidates: a TREC run file with each query's candidates; None: BM25's best are taken.
+        depth: how many candidates of each query to take.
+        skip_bad: leave out blank texts, duplicates, judgements of unknown ids and queries without a relevant document,
+            and count them in `Dataset.notes`; else the first of them is an error.
+
+    Raises:
+        DataError: a line cannot be used; names file, line, value and remedy.
+    """
+    folder = Path(folder)
+    if depth < 1:
+        raise DataError(f"depth={depth}: take at least 1 candidate of each query")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv")
+    problems = Problems(skip_bad)
+    corpus = _texts(folder / "corpus.jsonl", "document", problems, watch)
+    asked = _texts(folder / "queries.jsonl", "query", problems, watch)
+    qrels = _qrels(folder, split, asked, corpus, problems)
+    queries = {query: text for query, text in asked.items() if query in qrels}
+    if not queries:
+        raise DataError(f"{folder / 'qrels' / f'{split}.tsv'} leaves no query with a relevant document: nothing to do")
+    if candidates is None:
+        found = retrieve(queries, corpus, depth, watch)
+    else:
+        found = read_run(Path(candidates), asked, corpus, depth)
+    found = {query: found.get(query, {}) for query in queries}
+    notes = problems.notes()
+    if unused := len(asked) - len(queries):
+        notes.append(f"{unused:,} queries are not used: qrels/{split}.tsv has nothing relevant for them")
+    if lost := sum(not ids for ids in found.values()):
+        notes.append(f"{lost:,} queries have no candidates and count 0 in every row")
+        if lost == len(queries):
+            raise DataError(f"no query of {folder} has a candidate: check the ids, or whether the languages agree")
+    return Dataset(
+        name=f"{folder.resolve().name} ({split})",
+        queries=queries,
+        texts={document: corpus[document] for ids in found.values() for document in ids},
+        candidates=found,
+        qrels={query: qrels[query] for query in queries},
+        first_stage="BM25" if candidates is None else Path(candidates).name,
+        notes=notes,
+    )
+
+
+def retrieve(queries: dict[str, str], corpus: dict[str, str], depth: int, watch: Watch) -> dict[str, dict[str, float]]:
+    """BM25's best `depth` documents for each query, with their scores, best first."""
+    watch("indexing for BM25", 0, 1)
+    ids = list(corpus)
+    index = BM25Index(list(corpus.values()))
+    watch("indexing for BM25", 1, 1)
+    found = {}
+    for done, (query, text) in enumerate(queries.items(), 1):
+        found[query] = {ids[place]: score for place, score in index.search(text, depth)}
+        watch("retrieving", done, len(queries))
+    return found
+
+
+def _texts(path: Path, what: str, problems: Problems, watch: Watch) -> dict[str, str]:
+    """Texts by id."""
+    texts: dict[str, str] = {}
+    for where, row in objects(path):
+        name = _id(where, row)
+        title = checked_text(where, "title", row.get("title") or "") if what == "document" else ""
+        text = f"{title} {checked_text(where, 'text', row.get('text'))}".strip()
+        if name in texts:
+            problems.found(f"{what} ids given twice", f"{where}: _id={name!r} stands there a second time: rename one")
+        elif not text:
+            problems.found(
+                f"blank {what} texts", f"{where}: the text of _id={name!r} is blank: fill it in or remove it"
+            )
+        else:
+            texts[name] = text
+        if len(texts) % 1000 == 0:
+            watch(f"reading {path.name}", len(texts), 0)
+    if not texts:
+        raise DataError(f"{path} has no {what} with a text: nothing to do")
+    return texts
+
+
+def _id(where: str, row: dict[str, Any]) -> str:
+    value = row.get("_id")
+    name = str(value) if isinstance(value, int) and not isinstance(value, bool) else checked_text(where, "_id", value)
+    if not name or name.split() != [name]:
+        raise DataError(
+            f"{where}: _id={value!r}: use an id without white space, which separates the columns of run files"
+        )
+    return name
+
+
+def _qrels(
+    folder: Path, split: str, queries: dict[str, str], corpus: dict[str, str], problems: Problems
+) -> dict[str, dict[str, int]]:
+    """Judgements of the queries that have something relevant."""
+    path = folder / "qrels" / f"{split}.tsv"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
+        raise DataError(f"{path} does not exist: splits there are: {known}")
+    rows = lines(path)
+    where, header = next(rows)
+    if header.split("\t") != HEADER:
+        raise DataError(f"{where} is {header!r}: the header {chr(9).join(HEADER)!r} is needed")
+    qrels: dict[str, dict[str, int]] = {}
+    first: dict[str, str] = {}
+    for where, line in rows:
+        columns = [column.strip() for column in line.split("\t")]
+        if len(columns) != 3:
+            raise DataError(f"{where} is {line!r}: three columns with tabs between are needed: {', '.join(HEADER)}")
+        query, document, score = columns
+        try:
+            relevance = int(score)
+        except ValueError as error:
+            raise DataError(f"{where}: score={score!r}: use a whole number, 0 for not relevant") from error
+        if query not in queries:
+            problems.found(
+                "judgements of unknown queries", f"{where}: query {query!r} is not in queries.jsonl: remove it"
+            )
+        elif document not in corpus:
+            problems.found(
+                "judgements of unknown documents", f"{where}: document {document!r} is not in corpus.jsonl: remove it"
+            )
+        elif document in qrels.get(query, {}):
+            problems.found(
+                "judgements given twice", f"{where}: query {query!r} and document {document!r} are judged a second time"
+            )
+        else:
+            qrels.setdefault(query, {})[document] = max(0, relevance)
+        first.setdefault(query, where)
+    for query in [query for query, judged in qrels.items() if not any(judged.values())]:
+        problems.found(
+            "queries without a relevant document",
+            f"{first[query]}: query {query!r} has no relevant document: judge one above 0, or remove the query",
+        )
+        del qrels[query]
+    return qrels

@@ -1,0 +1,202 @@
+"""What is compared: models with options, written as `demo,max_length=256` or listed in a TOML or JSON file."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.options import ScoringOptions
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+OPTIONS = tuple(field.name for field in fields(ScoringOptions))
+LOADING = ("dtype", "devices", "family", "revision")
+FIRST_STAGE = "first stage"
+"""What the row without a reranker is called; no configuration may be."""
+KEYS = (*OPTIONS, *LOADING, "name")
+WHOLE_NUMBERS = ("max_length", "query_max_length", "cutoff_layer", "compress_ratio", "compress_layers")
+SWEPT = ("cutoff_layer", "compress_ratio", "max_length")
+"""Options of which several values make several configurations."""
+_NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What configurations that share one loaded model have in common."""
+
+    model: str
+    dtype: str = "auto"
+    devices: tuple[str, ...] | None = None
+    family: str | None = None
+    revision: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """For `load_scorer`."""
+        devices = None if self.devices is None else list(self.devices)
+        return {"dtype": self.dtype, "devices": devices, "family": self.family, "revision": self.revision}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One row of the table."""
+
+    name: str
+    loading: Loading
+    options: ScoringOptions
+
+    @property
+    def run_file(self) -> str:
+        """The name of its run file: letters that every file system takes."""
+        return _file(self.name)
+
+    def settings(self) -> dict[str, Any]:
+        """The model, and every option that is not at its default."""
+        chosen: dict[str, Any] = {"model": self.loading.model}
+        for part in (self.loading, self.options):
+            for field in fields(part):
+                value = getattr(part, field.name)
+                if field.default is not MISSING and value != field.default:
+                    chosen[field.name] = list(value) if isinstance(value, tuple) else value
+        return chosen
+
+
+def read_configurations(given: Iterable[str | Mapping[str, Any]]) -> list[Configuration]:
+    """Every configuration that is asked for, in order, under names of their own.
+
+    Args:
+        given: strings such as "demo,max_length=128+256" or "PATH,cutoff_layer=8-12", paths of TOML or JSON files with a
+            list under `configuration`, or dictionaries with the same keys: model, name, dtype, devices, family,
+            revision, and the fields of `ScoringOptions`. Several values of cutoff_layer, compress_ratio or max_length
+            make several configurations.
+
+    Raises:
+        OptionError: a key is unknown, a value is impossible, or a configuration is given twice.
+    """
+    found: list[Configuration] = []
+    for entry in given:
+        for settings in [entry] if isinstance(entry, Mapping) else _entries(entry):
+            found += _expanded(dict(settings))
+    if not found:
+        raise OptionError("no configuration: name at least one, such as 'demo' or 'BAAI/bge-reranker-v2-m3'")
+    names = [FIRST_STAGE, *(configuration.name for configuration in found)]
+    files = [_file(name).lower() for name in names]  # some file systems know no case
+    for place, (name, file) in enumerate(zip(names, files, strict=True)):
+        if file in files[:place]:
+            other = names[files.index(file)]
+            raise OptionError(f"two configurations are called {name!r} and {other!r}: tell them apart with name=...")
+    return found
+
+
+def _file(name: str) -> str:
+    return re.sub(r"[^\w.,=+-]+", "_", name) + ".run"
+
+
+def _entries(text: str) -> list[Mapping[str, Any]]:
+    if text.endswith((".toml", ".json")):
+        return _read(Path(text))
+    model, *rest = (part.strip() for part in text.split(","))
+    settings: dict[str, Any] = {"model": model}
+    for part in rest:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise OptionError(f"{text!r}: {part!r} is no KEY=VALUE; a text with commas goes into a TOML file")
+        if key in settings:
+            raise OptionError(f"{text!r}: {key} is given twice")
+        settings[key] = _value(key, value)
+    return [settings]
+
+
+def _read(path: Path) -> list[Mapping[str, Any]]:
+    try:
+        content: Any = path.read_text(encoding="utf-8")
+        content = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
+    except OSError as error:
+        raise OptionError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # of UTF-8, JSON and TOML alike
+        raise OptionError(f"{path} is no {path.suffix[1:].upper()}: {error}") from error
+    entries = content.get("configuration") if isinstance(content, dict) else content
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise OptionError(f"{path} has no list of configurations: write [[configuration]] above each")
+    return entries
+
+
+def _value(key: str, text: str) -> Any:
+    """A value as it stands in a string."""
+    if key in WHOLE_NUMBERS:
+        return _numbers(key, text)
+    if key == "attention_softcap":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    return text.split("+") if key == "devices" else text
+
+
+def _numbers(key: str, text: str) -> int | list[int]:
+    """ "4" is a number, "2-8" and "2+4+8" are lists."""
+    found: list[int] = []
+    for part in text.split("+"):
+        match = _NUMBERS.fullmatch(part.strip())
+        if match is None:
+            raise OptionError(f"{key}={text!r}: use a number, a range such as 2-8, or a list such as 2+4+8")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= 1000:
+            raise OptionError(f"{key}={text!r}: the range {part.strip()} is backwards or too long")
+        found += range(first, last + 1)
+    return found if len(found) > 1 or key == "compress_layers" else found[0]
+
+
+def _expanded(settings: dict[str, Any]) -> list[Configuration]:
+    """One configuration for each combination of the swept options."""
+    for key in settings:
+        if key not in ("model", *KEYS):
+            raise OptionError(f"{key!r} is no setting of a configuration: use model, {', '.join(KEYS)}")
+    if not isinstance(settings.get("model"), str) or not settings["model"]:
+        raise OptionError(f"a configuration without a model: {settings}")
+    for key in SWEPT:
+        if isinstance(settings.get(key), str):
+            settings[key] = _numbers(key, settings[key])
+    swept = [key for key in SWEPT if isinstance(settings.get(key), list)]
+    name = settings.pop("name", None)
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        raise OptionError(f"name={name!r}: use a text")
+    found = []
+    for values in product(*(settings[key] for key in swept)):
+        single = settings | dict(zip(swept, values, strict=True))
+        named = [key for key in single if key != "model"] if name is None else swept
+        parts = [name or _short(single["model"]), *(f"{key}={_shown(single[key])}" for key in named)]
+        found.append(Configuration(",".join(parts), _loading(single), _options(single)))
+    return found
+
+
+def _loading(settings: Mapping[str, Any]) -> Loading:
+    chosen = {key: settings[key] for key in ("model", *LOADING) if key in settings}
+    if isinstance(devices := chosen.get("devices"), str):
+        chosen["devices"] = (devices,)
+    elif isinstance(devices, list):
+        chosen["devices"] = tuple(devices)
+    for key, value in chosen.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if value is not None and not all(isinstance(part, str) for part in values):
+            raise OptionError(f"{key}={value!r}: use a text")
+    return Loading(**chosen)
+
+
+def _options(settings: Mapping[str, Any]) -> ScoringOptions:
+    return ScoringOptions(**{key: settings[key] for key in OPTIONS if key in settings})
+
+
+def _short(model: str) -> str:
+    """The last part of a hub id or of a path."""
+    return Path(model).expanduser().name or model
+
+
+def _shown(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)

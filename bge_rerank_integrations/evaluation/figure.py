@@ -1,0 +1,129 @@
+"""The picture: quality against time, the Pareto front drawn, every point labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bge_rerank_integrations.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from bge_rerank_integrations.evaluation.result import Result
+
+AXES_INCHES = 6.2
+LINE_INCHES = 0.25  # of a label
+LETTER_INCHES = 0.08
+LEFT, TOP, BOTTOM = 0.75, 0.75, 0.6  # inches around the axes
+LONGEST_NAME = 60
+FRONT, OTHER, BASELINE = "#0b6e4f", "#5b6472", "#b35900"
+
+
+def draw(result: Result, path: Path) -> None:
+    """Write the figure. Labels stand in a column at the right, each tied to its point, so that none hides another."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("matplotlib", "evaluate") from error
+    from bge_rerank_integrations.evaluation.result import QUALITY
+
+    first, *rows = sorted(result.rows, key=lambda row: (bool(row.settings), -row.metrics[QUALITY].value))
+    names = [_shortened(row.name) for row in (first, *rows)]
+    height = max(3.2, LINE_INCHES * (len(names) + 2))
+    right = 0.6 + LETTER_INCHES * max(map(len, names))
+    size = (LEFT + AXES_INCHES + right, TOP + height + BOTTOM)
+    figure = Figure(figsize=size)
+    axes = figure.add_axes((LEFT / size[0], BOTTOM / size[1], AXES_INCHES / size[0], height / size[1]))
+
+    base = first.metrics[QUALITY]
+    axes.axhline(base.value, color=BASELINE, linestyle="--", linewidth=1.2, zorder=1)
+    if base.low is not None and base.high is not None:
+        axes.axhspan(base.low, base.high, color=BASELINE, alpha=0.08, linewidth=0, zorder=0)
+    ends = [bound for row in rows if row.seconds for bound in (row.seconds.lower_quartile, row.seconds.upper_quartile)]
+    middle = (min(ends) * max(ends)) ** 0.5
+    left, far = min(min(ends) / 1.25, middle / 2), max(max(ends) * 1.25, middle * 2)
+    axes.set_xscale("log")
+    axes.set_xlim(left, far)
+    for row in rows:
+        value, seconds = row.metrics[QUALITY], row.seconds
+        assert seconds is not None
+        low, high = (value.low, value.high) if value.low is not None and value.high is not None else (value.value,) * 2
+        axes.errorbar(
+            seconds.median,
+            value.value,
+            xerr=[[seconds.median - seconds.lower_quartile], [seconds.upper_quartile - seconds.median]],
+            yerr=[[max(0.0, value.value - low)], [max(0.0, high - value.value)]],
+            fmt="o" if row.on_front else "s",
+            markersize=7 if row.on_front else 5,
+            color=FRONT if row.on_front else OTHER,
+            ecolor=(FRONT if row.on_front else OTHER, 0.35),
+            elinewidth=1.2,
+            zorder=3,
+        )
+    stairs = sorted((row.cost or left, row.metrics[QUALITY].value) for row in result.rows if row.on_front)
+    stairs = [*stairs, (far, stairs[-1][1])]
+    axes.plot(*zip(*stairs, strict=True), drawstyle="steps-post", color=FRONT, linewidth=1.5, alpha=0.7, zorder=2)
+
+    bottom, top = axes.get_ylim()
+    labelled = sorted(zip(names, (first, *rows), strict=True), key=lambda pair: -pair[1].metrics[QUALITY].value)
+    heights = [(row.metrics[QUALITY].value - bottom) / (top - bottom) for _, row in labelled]
+    for (name, row), place in zip(labelled, spread(heights, LINE_INCHES / height), strict=True):
+        colour = BASELINE if row is first else FRONT if row.on_front else OTHER
+        axes.annotate(
+            name,
+            xy=(row.cost or far, row.metrics[QUALITY].value),
+            xytext=(1 + 0.35 / AXES_INCHES, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=colour,
+            fontweight="bold" if row.on_front else "normal",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "alpha": 0.5,
+                "shrinkA": 2,
+                "shrinkB": 4,
+                "relpos": (0, 0.5),
+            },
+            annotation_clip=False,
+        )
+    axes.set_ylim(bottom, top)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"seconds for one query of at most {result.depth} candidates, median and quartiles (log scale)")
+    axes.set_ylabel(f"{QUALITY}, 95% interval")
+    axes.grid(True, alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.text(
+        LEFT / size[0], 1 - 0.3 / size[1], f"{result.data}: {result.queries:,} queries", weight="bold", va="center"
+    )
+    figure.text(
+        LEFT / size[0],
+        1 - 0.55 / size[1],
+        "better is up and to the left; round and bold: on the Pareto front",
+        fontsize=9,
+        va="center",
+    )
+    figure.savefig(path, dpi=150)
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Falling places between 0 and 1, moved as little as it takes to lie `gap` apart, upwards where the room ends."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(min(place, moved[-1] - gap) if moved else place)
+    floor = 0.0
+    for index in reversed(range(len(moved))):
+        moved[index] = max(moved[index], floor)
+        floor = moved[index] + gap
+    return moved
+
+
+def _shortened(name: str) -> str:
+    """A long name without its middle: the start tells the model, the end the last option."""
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"

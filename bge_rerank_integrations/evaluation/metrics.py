@@ -1,0 +1,94 @@
+"""Ranking measures of every query, by trec_eval, and how sure their means are.
+
+The measures are ir-measures', which runs trec_eval. Intervals are 95% percentile intervals of the mean from
+scipy.stats.bootstrap, which draws queries with replacement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+import numpy.typing as npt
+
+from bge_rerank_integrations.errors import MissingExtraError
+
+RESAMPLES = 9999
+LARGEST_DRAW = 5_000_000
+"""Values to draw at a time, for memory: 40 MB."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over queries and its 95% interval; None for the interval of a single query."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def require_extra() -> None:
+    """Say now what is not installed, not after hours of scoring."""
+    for module, package in (
+        ("ir_measures", "ir-measures"),
+        ("pytrec_eval", "pytrec-eval-terrier"),
+        ("scipy.stats", "scipy"),
+        ("matplotlib", "matplotlib"),
+        ("filelock", "filelock"),
+    ):
+        try:
+            import_module(module)
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(package, "evaluate") from error
+
+
+def measure(
+    qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, Mapping[str, float]], depth: int
+) -> dict[str, Values]:
+    """nDCG@10, MRR@10, recall@10, recall@depth and MAP of each query, in the order of `qrels`.
+
+    A query without candidates has 0 in each. The gain of nDCG is the relevance itself, as trec_eval has it.
+
+    Args:
+        run: for each query its documents with scores that are all different as 32-bit floats (see `trec`).
+        depth: how many candidates a query has at most: recall there is what no reranker can exceed.
+    """
+    from ir_measures import AP, RR, R, iter_calc, nDCG
+
+    names = {nDCG @ 10: "nDCG@10", RR @ 10: "MRR@10", R @ 10: "R@10", R @ depth: f"R@{depth}", AP: "MAP"}
+    place = {query: index for index, query in enumerate(qrels)}
+    values = {name: np.zeros(len(qrels)) for name in names.values()}
+    judged = {query: dict(documents) for query, documents in qrels.items()}
+    found = {query: dict(documents) for query, documents in run.items() if documents}
+    for metric in iter_calc(list(names), judged, found):
+        values[names[metric.measure]][place[metric.query_id]] = metric.value
+    return values
+
+
+def estimate(values: Mapping[str, Values], seed: int = 0) -> dict[str, Estimate]:
+    """The mean of each list of values, one a query, with its interval; all from the same draws of queries.
+
+    For a paired comparison give the differences, query by query.
+    """
+    from scipy.stats import bootstrap
+
+    rows = np.stack(list(values.values()))
+    queries = rows.shape[1]
+    means = rows.mean(axis=1).tolist()
+    if queries < 2:
+        return {name: Estimate(mean, None, None) for name, mean in zip(values, means, strict=True)}
+    interval = bootstrap(
+        (rows,),
+        np.mean,
+        axis=1,
+        n_resamples=RESAMPLES,
+        batch=max(1, LARGEST_DRAW // rows.size),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    bounds = zip(values, means, interval.low.tolist(), interval.high.tolist(), strict=True)
+    return {name: Estimate(mean, low, high) for name, mean, low, high in bounds}

@@ -1,0 +1,201 @@
+"""What an evaluation found: rows to compare, as a table, as JSON, as a figure."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bge_rerank_integrations.evaluation.metrics import Estimate
+
+QUALITY = "nDCG@10"
+"""The measure that decides."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one query with all its candidates."""
+
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration, or the first stage alone."""
+
+    name: str
+    metrics: dict[str, Estimate]
+    behind_best: Estimate
+    """nDCG@10 of the best row minus this one's, query by query."""
+    run_file: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The model and its options; empty for the first stage."""
+    difference: dict[str, Estimate] = field(default_factory=dict)
+    """This minus the first stage, query by query; empty for the first stage."""
+    seconds: Seconds | None = None
+    """None for the first stage, which every row pays for."""
+    extra_bytes: int | None = None
+    tied_queries: int = 0
+    """Queries all of whose candidates got the same score and so kept the first stage's order."""
+    on_front: bool = False
+    """No other row is at least as good in nDCG@10 and in time, and better in one of them."""
+
+    @property
+    def cost(self) -> float:
+        """Seconds on top of the first stage."""
+        return 0.0 if self.seconds is None else self.seconds.median
+
+
+def front(rows: list[Row]) -> list[Row]:
+    """The rows with those on the Pareto front marked."""
+
+    def beaten(row: Row) -> bool:
+        quality = row.metrics[QUALITY].value
+        return any(
+            other.cost <= row.cost
+            and other.metrics[QUALITY].value >= quality
+            and (other.cost < row.cost or other.metrics[QUALITY].value > quality)
+            for other in rows
+        )
+
+    return [replace(row, on_front=not beaten(row)) for row in rows]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that was measured, and how. The first row is the first stage."""
+
+    data: str
+    queries: int
+    depth: int
+    first_stage: str
+    notes: list[str]
+    timing: dict[str, Any]
+    versions: dict[str, str]
+    hardware: str
+    rows: list[Row] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """All figures; `method` says how they were made."""
+        return json.dumps({"method": self.method(), "advice": self.advice(), **asdict(self)}, indent=1) + "\n"
+
+    def method(self) -> list[str]:
+        """How the figures were made, in sentences."""
+        sampled = len(self.timing["queries"])
+        return [
+            f"Quality: {self.queries:,} queries with at most {self.depth} candidates; brackets are 95% bootstrap "
+            "intervals over queries; the difference to the first stage is paired. Equal scores keep the first stage's "
+            "order.",
+            f"Time: seconds for one query with all its candidates, the median of {sampled} sampled queries after three "
+            "to warm up, each configuration timed by itself at its own cutoff, in turn; the first stage's own time is "
+            f"not in it. {self.timing['hardware']}, {self.timing['threads']} threads.",
+            "Memory: the most that the longest sampled query took beyond the loaded weights.",
+        ]
+
+    def advice(self) -> str:
+        """Which row to take: the fastest that is not measurably worse than the best."""
+        best = max(self.rows, key=lambda row: (row.metrics[QUALITY].value, -row.cost))
+        close = [
+            row for row in self.rows if row is best or (row.behind_best.low is not None and row.behind_best.low <= 0)
+        ]
+        chosen = min(close, key=lambda row: (row.cost, -row.metrics[QUALITY].value))
+        if best.behind_best.low is None:
+            return "A single query says nothing about others: give more."
+        said = f"Best {QUALITY}: {best.name} ({best.metrics[QUALITY].value:.3f})."
+        if chosen is best:
+            return f"{said} Every faster row is measurably worse." if best.cost else f"{said} No reranker beats it."
+        gap = chosen.behind_best
+        said += f" Fastest that is not measurably worse: {chosen.name} ({chosen.metrics[QUALITY].value:.3f}; behind by"
+        said += f" {gap.value:.3f}, 95% interval {gap.low:.3f} to {gap.high:.3f}), "
+        share = f"{chosen.cost / best.cost:.0%} of the time." if chosen.cost else "no reranking at all."
+        return said + share + " More queries would tell them apart better."
+
+    def table(self) -> Table:
+        """Best first, below the first stage."""
+        names = list(self.rows[0].metrics)
+        table = Table(
+            box=box.SIMPLE_HEAD, padding=0, show_edge=False, title=self.data, title_justify="left", title_style="bold"
+        )
+        table.add_column("")
+        table.add_column("configuration", overflow="fold", min_width=14)
+        for name in names:
+            table.add_column(name + ("\n(max)" if name == f"R@{self.depth}" else ""), justify="right", no_wrap=True)
+        table.add_column("minus first\nstage, nDCG", justify="right", no_wrap=True)
+        table.add_column("seconds\na query", justify="right", no_wrap=True)
+        table.add_column("memory", justify="right", no_wrap=True)
+        first, *others = self.rows
+        for row in [first, *sorted(others, key=lambda row: -row.metrics[QUALITY].value)]:
+            table.add_row(
+                "[green]●[/]" if row.on_front else "",
+                f"[bold green]{escape(_spaced(row.name))}[/]" if row.on_front else escape(_spaced(row.name)),
+                *(_shown(row.metrics[name], bracket=name == QUALITY) for name in names),
+                _difference(row),
+                "" if row.seconds is None else f"{row.seconds.median:.3g}",
+                "" if row.extra_bytes is None else f"{row.extra_bytes / 2**20:,.0f} MB",
+            )
+        return table
+
+    def show(self, console: Console) -> None:
+        """Print the table, what it means and how it was made."""
+        console.print(self.table())
+        console.print("[green]●[/] on the Pareto front: no other row is as good and as fast.")
+        console.print(f"[bold]{escape(self.advice())}[/]", highlight=False)
+        for row in self.rows:
+            if row.tied_queries:
+                console.print(
+                    f"[yellow]{escape(row.name)}: {row.tied_queries:,} queries have one score for all candidates and "
+                    "keep the first stage's order.[/]",
+                    highlight=False,
+                )
+        for note in self.notes:
+            console.print(f"[yellow]{escape(note)}[/]", highlight=False)
+        for sentence in self.method():
+            console.print(f"[dim]{escape(sentence)}[/]", highlight=False)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Write the figure, nDCG@10 against seconds a query; the suffix says in which format."""
+        from bge_rerank_integrations.evaluation.figure import draw
+
+        draw(self, Path(path))
+
+    def write(self, folder: Path) -> None:
+        """Write results.json, figure.png and figure.svg."""
+        (folder / "results.json").write_text(self.to_json(), encoding="utf-8")
+        self.plot(folder / "figure.png")
+        self.plot(folder / "figure.svg")
+
+
+def _shown(estimate: Estimate, bracket: bool) -> str:
+    if not bracket or estimate.low is None:
+        return f"{estimate.value:.3f}"
+    return f"{estimate.value:.3f}\n[dim]{_bare(estimate.low)}–{_bare(estimate.high)}[/]"
+
+
+def _difference(row: Row) -> str:
+    if not row.difference:
+        return ""
+    estimate = row.difference[QUALITY]
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:+.3f}"
+    sure = estimate.low > 0 or estimate.high < 0
+    style = "bold" if sure else "dim"
+    return f"[{style}]{estimate.value:+.3f}[/]\n[dim]{_bare(estimate.low, '+')}…{_bare(estimate.high, '+')}[/]"
+
+
+def _bare(value: float | None, sign: str = "") -> str:
+    """Three digits without the leading zero, so that the table fits a terminal of 80 columns."""
+    return f"{value:{sign}.3f}".replace("0.", ".", 1)
+
+
+def _spaced(name: str) -> str:
+    """A name that can be broken between its options."""
+    return name.replace(",", ", ")

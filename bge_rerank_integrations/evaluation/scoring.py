@@ -1,0 +1,230 @@
+"""Scores and times of configurations: each model loaded once, layers of one model scored in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from bge_rerank_integrations import __version__
+from bge_rerank_integrations.bench.peers import Memory
+from bge_rerank_integrations.bench.run import hardware
+from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.evaluation.configurations import Configuration, Loading
+from bge_rerank_integrations.evaluation.data import Dataset, Watch
+from bge_rerank_integrations.evaluation.store import Store
+from bge_rerank_integrations.families import family_class, find_family
+from bge_rerank_integrations.loading import choose_devices, choose_dtype, find_checkpoint, load_scorer
+from bge_rerank_integrations.scorer import Scorer
+
+CPU_PAIRS, GPU_PAIRS = 64, 1024
+"""Pairs to score in one call, at least: what is lost when the run is stopped, and what a GPU needs to be busy."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Configurations of the same weights, checked against the checkpoint without loading it."""
+
+    loading: Loading
+    configurations: list[Configuration]
+    has_cutoffs: bool
+    last_layer: int | None
+    heads_by_position: bool
+    """Lightweight: the head depends on how many cutoffs are asked for together, so each must be asked for alone."""
+    settings: dict[str, Any]
+    """What else scores depend on: the weights, the resolved device and dtype."""
+
+    def cutoff(self, configuration: Configuration) -> int:
+        """After how many layers it scores."""
+        cutoff = configuration.options.cutoff_layer or self.last_layer
+        assert cutoff is not None
+        return cutoff
+
+    def passes(self) -> list[list[Configuration]]:
+        """Configurations that one forward pass scores together: those that differ in the cutoff layer alone."""
+        groups: dict[Any, list[Configuration]] = {}
+        for configuration in self.configurations:
+            options = configuration.options
+            alone = not self.has_cutoffs or (self.heads_by_position and options.head_index == "position")
+            key = options if alone else replace(options, cutoff_layer=None)
+            groups.setdefault(key, []).append(configuration)
+        return list(groups.values())
+
+    def deepest(self) -> Configuration:
+        """The one that runs most layers: loaded with it, the model need not be loaded again for another."""
+        return max(self.configurations, key=self.cutoff) if self.has_cutoffs else self.configurations[0]
+
+
+def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[Model]:
+    """The models that the configurations need, every option checked, so that nothing fails after hours.
+
+    Raises:
+        CheckpointError, HubError, DeviceError, OptionError: as `load_scorer`, naming the configuration.
+    """
+    groups: dict[Loading, list[Configuration]] = {}
+    for configuration in configurations:
+        groups.setdefault(configuration.loading, []).append(configuration)
+    models = []
+    for done, (loading, members) in enumerate(groups.items()):
+        watch("checking models", done, len(groups))
+        devices = choose_devices(None if loading.devices is None else list(loading.devices))
+        dtype = choose_dtype(loading.dtype, devices)
+        checkpoint = find_checkpoint(loading.model, revision=loading.revision)
+        kind = find_family(checkpoint) if loading.family is None else family_class(loading.family)
+        family = kind(checkpoint)
+        for configuration in members:
+            try:
+                family.check(configuration.options)
+                family.recipe(configuration.options)
+            except OptionError as error:
+                raise OptionError(f"configuration {configuration.name!r}: {error}") from error
+        digest = hashlib.sha256()
+        for path in sorted(checkpoint.folder.glob("*")):
+            if path.suffix == ".safetensors" or path.name in ("config.json", "tokenizer.json"):
+                digest.update(path.name.encode())
+                with path.open("rb") as file:
+                    while block := file.read(1 << 22):
+                        digest.update(block)
+        allowed: tuple[int, ...] = getattr(family, "allowed_cutoffs", ())
+        settings = {
+            "family": family.name,
+            "files": digest.hexdigest(),
+            "dtype": str(dtype).removeprefix("torch."),
+            "devices": [device.type for device in devices],
+            "package": __version__,
+        }
+        models.append(
+            Model(
+                loading=loading,
+                configurations=members,
+                has_cutoffs=bool(allowed),
+                last_layer=allowed[-1] if allowed else None,
+                heads_by_position=family.name == "lightweight",
+                settings=settings,
+            )
+        )
+    watch("checking models", len(groups), len(groups))
+    return models
+
+
+def score_and_time(model: Model, data: Dataset, store: Store, timing: Timing, watch: Watch) -> None:
+    """Bring the store up to all scores and times of a model's configurations, loading it only if some are missing."""
+    for configuration in model.configurations:
+        settings = asdict(configuration.options) | model.settings
+        store.open_configuration(configuration.name, settings)
+    untimed = [c for c in model.configurations if store.times(c.name, timing.how) is None]
+    unscored = any(len(store.scores(c.name)) < len(data.queries) for c in model.configurations)
+    if not untimed and not unscored:
+        return
+    watch(f"loading {model.loading.model}", 0, 1)
+    deepest = asdict(model.deepest().options)
+    with load_scorer(model.loading.model, **model.loading.arguments(), **deepest) as scorer:
+        watch(f"loading {model.loading.model}", 1, 1)
+        for members in model.passes():
+            _score(scorer, model, members, data, store, watch)
+        if untimed:
+            options = {c.name: scorer.with_options(**asdict(c.options)) for c in untimed}
+            for name, times in timing.take(options, data, watch).items():
+                store.add_times(name, times)
+
+
+def _score(
+    scorer: Scorer, model: Model, members: list[Configuration], data: Dataset, store: Store, watch: Watch
+) -> None:
+    """Score every query under configurations that share a pass.
+
+    Queries go in fixed groups, and a group of which anything is missing is scored whole, so that a run that was stopped
+    gives the scores of one that was not, to the last bit.
+    """
+    shared = scorer.with_options(**asdict(members[0].options))
+    cutoffs = [model.cutoff(member) for member in members] if model.has_cutoffs else []
+    least = GPU_PAIRS if "cuda" in model.settings["devices"] else CPU_PAIRS
+    what = f"scoring {members[0].name}" + (f" and {len(members) - 1} more" if members[1:] else "")
+    done = 0
+    for queries in _groups(data, least):
+        if any(query not in store.scores(member.name) for member in members for query in queries):
+            pairs = [pair for query in queries for pair in data.pairs(query)]
+            if len(members) > 1:
+                layers = shared.score_layers(pairs, list(dict.fromkeys(cutoffs)))
+                columns = [layers[cutoff] for cutoff in cutoffs]
+            else:
+                columns = [shared.score_pairs(pairs)]
+            rows = []
+            for member, column in zip(members, columns, strict=True):
+                start = 0
+                for query in queries:
+                    stop = start + len(data.candidates[query])
+                    rows.append((member.name, query, column[start:stop]))
+                    start = stop
+            store.add(rows)
+        done += len(queries)
+        watch(what, done, len(data.queries))
+
+
+def _groups(data: Dataset, least: int) -> Iterator[list[str]]:
+    """Queries in order, in groups of at least so many candidates."""
+    group: list[str] = []
+    count = 0
+    for query in data.queries:
+        group.append(query)
+        count += len(data.candidates[query])
+        if count >= least:
+            yield group
+            group, count = [], 0
+    if group:
+        yield group
+
+
+class Timing:
+    """How long a query takes, for each configuration alone: one call a query, at its own cutoff, on a sample."""
+
+    def __init__(self, data: Dataset, queries: int, seed: int) -> None:
+        if queries < 1:
+            raise OptionError(f"timing_queries={queries}: time at least 1 query")
+        some = [query for query in data.queries if data.candidates[query]]
+        self.queries = random.Random(seed).sample(some, min(queries, len(some)))
+        self.how = {
+            "queries": self.queries,
+            "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else hardware(),
+            "threads": torch.get_num_threads(),
+        }
+
+    def take(self, scorers: dict[str, Scorer], data: Dataset, watch: Watch) -> dict[str, dict[str, Any]]:
+        """Seconds of each sampled query, and the memory that the longest of them took beyond the weights.
+
+        Configurations take turns query by query, so that a machine that slows down slows down all of them.
+        """
+        longest = max(self.queries, key=lambda query: sum(len(text) for _, text in data.pairs(query)))
+        extra: dict[str, int | None] = {}
+        seconds: dict[str, list[float]] = {name: [] for name in scorers}
+        total = len(scorers) * (len(self.queries) + 1)
+        for done, (name, scorer) in enumerate(scorers.items()):
+            watch("timing", done, total)
+            scorer.score_pairs(data.pairs(longest))  # the first call pays for what later ones find ready
+            extra[name] = _extra_memory(scorer, data.pairs(longest))
+            scorer.score_pairs(data.pairs(longest))  # memory was given back to measure it; take it again
+        done = len(scorers)
+        for query in self.queries:
+            pairs = data.pairs(query)
+            for name, scorer in scorers.items():
+                started = time.perf_counter()
+                scorer.score_pairs(pairs)
+                seconds[name].append(time.perf_counter() - started)
+                done += 1
+                watch("timing", done, total)
+        return {name: {"how": self.how, "seconds": seconds[name], "extra_bytes": extra[name]} for name in scorers}
+
+
+def _extra_memory(scorer: Scorer, pairs: list[tuple[str, str]]) -> int | None:
+    """Bytes that scoring takes at most beyond what was in use; None where the system does not tell."""
+    try:
+        memory = Memory()
+        scorer.score_pairs(pairs)
+        return memory.extra()
+    except OSError:
+        return None

@@ -1,0 +1,82 @@
+"""TREC run files: read as candidates, and written so that every reader sees the order that is reported.
+
+trec_eval reads scores as 32-bit floats, ignores the ranks, and puts equal scores in the order of the documents' names.
+So a score is written as a 32-bit float and, where it would not be below the one before it, as the next 32-bit float
+below that: the file then has one order only, and a model that scores everything alike keeps the first stage's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bge_rerank_integrations.errors import DataError
+from bge_rerank_integrations.evaluation.data import lines, shortened
+from bge_rerank_integrations.scorer import rank
+
+Run = dict[str, dict[str, float]]
+"""For each query, documents with strictly falling scores that 32-bit floats hold exactly."""
+
+
+def ranked(documents: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+    """Documents best first, ties in the order given, with the scores to write."""
+    written: dict[str, float] = {}
+    lowest = np.float32(np.inf)
+    for index, score in rank(scores):
+        lowest = min(np.float32(score), np.nextafter(lowest, np.float32(-np.inf)))
+        written[documents[index]] = float(lowest)
+    return written
+
+
+def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:
+    """Write a run, the tag without white space."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for query, documents in run.items():
+            for place, (document, score) in enumerate(documents.items(), 1):
+                file.write(f"{query} Q0 {document} {place} {score:.9g} {tag}\n")
+
+
+def read_run(path: Path, queries: Container[str], corpus: Container[str], depth: int) -> Run:
+    """The best `depth` documents of each query, by score; equal scores by the rank that the file gives them.
+
+    Raises:
+        DataError: a line is malformed, names an unknown query or document, or gives a document twice.
+    """
+    found: dict[str, dict[str, tuple[float, int]]] = {}
+    for where, line in lines(path):
+        columns = line.split()
+        if len(columns) != 6:
+            raise DataError(f"{where} is {shortened(line)!r}: six columns are needed: query Q0 document rank score tag")
+        query, _, document, place, written, _ = columns
+        score, position = _number(written), _number(place)
+        if score is None or position is None:
+            raise DataError(f"{where}: rank={place!r}, score={written!r}: use finite numbers")
+        if query not in queries:
+            raise DataError(
+                f"{where}: query {query!r} is not in queries.jsonl: remove it, or take the run of this data"
+            )
+        if document not in corpus:
+            raise DataError(
+                f"{where}: document {document!r} is not in corpus.jsonl (or has no text): remove it, or take the "
+                "run of this data"
+            )
+        if document in found.setdefault(query, {}):
+            raise DataError(f"{where}: document {document!r} stands there twice for query {query!r}: remove one")
+        found[query][document] = (-score, int(position))
+    return {query: _best(documents.items(), depth) for query, documents in found.items()}
+
+
+def _best(documents: Iterable[tuple[str, tuple[float, int]]], depth: int) -> dict[str, float]:
+    ordered = sorted(documents, key=lambda item: item[1])
+    return {document: -score for document, (score, _) in ordered[:depth]}
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
