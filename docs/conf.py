@@ -10,6 +10,7 @@ html_title = f"{project} {release}"
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
+html_show_copyright = False
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["conf.py"]
 
@@ -17,6 +18,7 @@ myst_heading_anchors = 3
 default_role = "code"  # docstrings put names in single backticks
 add_module_names = False
 python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 90  # longer ones get a line for each argument
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
