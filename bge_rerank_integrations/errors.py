@@ -1,21 +1,19 @@
-"""What can go wrong, as one tree.
+"""What can go wrong, as one tree::
 
-```
-RerankError
-├── CheckpointError          the folder, or a file in it, cannot be used
-│   ├── UnknownFamilyError   no family here runs this architecture
-│   └── WeightsError         a tensor is missing, unexpected, misshapen or not finite
-├── HubError                 the hub was asked and did not deliver
-├── DeviceError              the device does not exist here
-├── OptionError              an option is unknown, out of range or of another family   (also a ValueError)
-├── DataError                what to evaluate on cannot be used                         (also a ValueError)
-├── ScoreError               the model gave NaN or infinity instead of a score
-├── ClosedError              the scorer was closed, or belongs to another process
-├── QueueFull                more waits than may, and nothing of it was scored within `timeout`
-├── Timeout                  the scores were not there within `timeout`                (also a TimeoutError)
-├── OutOfMemory              a single sequence does not fit the device's memory
-└── MissingExtraError        an optional dependency is not installed                   (also an ImportError)
-```
+    RerankError
+    ├── CheckpointError          the folder, or a file in it, cannot be used
+    │   ├── UnknownFamilyError   no family here runs this architecture
+    │   └── WeightsError         a tensor is missing, unexpected, misshapen or not finite
+    ├── HubError                 the hub was asked and did not deliver
+    ├── DeviceError              the device does not exist here
+    ├── OptionError              an option is unknown, out of range or of another family   (also a ValueError)
+    ├── DataError                what to evaluate on cannot be used                         (also a ValueError)
+    ├── ScoreError               the model gave NaN or infinity instead of a score
+    ├── ClosedError              the scorer was closed, or belongs to another process
+    ├── QueueFull                more waits than may, and nothing of it was scored within `timeout`
+    ├── Timeout                  the scores were not there within `timeout`                (also a TimeoutError)
+    ├── OutOfMemory              a single sequence does not fit the device's memory
+    └── MissingExtraError        an optional dependency is not installed                   (also an ImportError)
 
 A wrong argument (a text that is no string, a negative `top_n`) is a plain `TypeError` or `ValueError`.
 """

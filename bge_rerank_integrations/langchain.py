@@ -67,7 +67,7 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
             top_n: how many at most, None for all; left out: the field `top_n`.
 
         Returns:
-            `{"index": place in documents, "relevance_score": float}` each, best first.
+            A dictionary each, best first, with the place in `documents` as "index" and the score as "relevance_score".
         """
         check_top_n(None if top_n is _AS_SET else top_n)
         if not documents:
