@@ -96,8 +96,8 @@ class Result:
             "intervals over queries; the difference to the first stage is paired. Equal scores keep the first stage's "
             "order.",
             f"Time: seconds for one query with all its candidates, the median of {sampled} sampled queries after three "
-            "to warm up, each configuration timed by itself at its own cutoff, in turn; the first stage's own time is "
-            f"not in it. {self.timing['hardware']}, {self.timing['threads']} threads.",
+            "calls to warm up, each configuration timed by itself at its own cutoff, in turn; the first stage's own "
+            f"time is not in it. {self.timing['hardware']}, {self.timing['threads']} threads.",
             "Memory: the most that the longest sampled query took beyond the loaded weights.",
         ]
 
