@@ -25,7 +25,9 @@ app = typer.Typer(
     help="BGE rerankers for LangChain and LlamaIndex.",
 )
 
-ModelOption = Annotated[str, typer.Option(help="Hub id, local folder, or 'demo' for the demonstration model.")]
+ModelOption = Annotated[
+    str, typer.Option(help="Hub id, local folder, or a demonstration model: demo, demo-layerwise, demo-lightweight.")
+]
 DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; default: the first GPU, else the CPU.")]
 
 

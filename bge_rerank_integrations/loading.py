@@ -41,6 +41,8 @@ HUB_FILES = [
     "model*.safetensors",
     "model.safetensors.index.json",
 ]
+EMBEDDED = ("demo", "demo-layerwise", "demo-lightweight")
+"""The demonstration models that come with this package, by the names of their folders in demo/models."""
 CPU_TOKEN_BUDGET = 2048
 """Measured: half and twice as many are up to 7% slower."""
 CUDA_TOKEN_BUDGET = 32768
@@ -76,8 +78,9 @@ def load_scorer(
     """Load a BGE reranker.
 
     Args:
-        model: a hub id such as "BAAI/bge-reranker-v2-m3", a local folder, or "demo" for the demonstration model that
-            comes with this package (small, English, for trying things out only).
+        model: a hub id such as "BAAI/bge-reranker-v2-m3", a local folder, or one of the demonstration models that come
+            with this package (small, English, for trying things out only): "demo" (encoder), "demo-layerwise" or
+            "demo-lightweight".
         family: "encoder", "llm", "layerwise" or "lightweight"; None: read from the checkpoint itself.
         revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
         devices: such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else
@@ -238,9 +241,9 @@ def find_checkpoint(
 ) -> Checkpoint:
     """A checkpoint: in the folder given, this package's own, or from the hub or its cache."""
     if not isinstance(model, (str, os.PathLike)) or not str(model):
-        raise TypeError(f"model={model!r}: give a hub id, a folder or 'demo'")
-    if model == "demo":
-        return Checkpoint(Path(str(files("bge_rerank_integrations") / "demo" / "model")))
+        raise TypeError(f"model={model!r}: give a hub id, a folder or one of {', '.join(EMBEDDED)}")
+    if model in EMBEDDED:
+        return Checkpoint(Path(str(files("bge_rerank_integrations") / "demo" / "models" / str(model))))
     folder = Path(model).expanduser()
     if folder.is_dir():
         return Checkpoint(folder)

@@ -1,1 +1,1 @@
-"""The demonstration: a small English reranker shipped with the package, and a corpus every Python carries."""
+"""The demonstration: small English rerankers shipped with the package, and a corpus every Python carries."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bge_rerank_integrations.demo.corpus import Passage, language_reference
+from bge_rerank_integrations.loading import EMBEDDED
 from bge_rerank_integrations.retrieval import BM25Index
 from bge_rerank_integrations.scorer import Scorer
 
@@ -41,9 +42,9 @@ def run(scorer: Scorer, name: str, questions: Sequence[str], top_n: int, console
         f"{time.perf_counter() - started:.1f} s. For each question the best {CANDIDATES} are reranked by "
         f"[bold]{name}[/] and cut to {top_n}."
     )
-    if name == "demo":
+    if name in EMBEDDED:
         console.print(
-            "[yellow]demo[/] is a small demonstration model that comes with this package. For real work: "
+            f"[yellow]{name}[/] is a small demonstration model that comes with this package. For real work: "
             "--model BAAI/bge-reranker-v2-m3"
         )
     for question in questions:

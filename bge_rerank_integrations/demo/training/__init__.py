@@ -1,1 +1,1 @@
-"""How the demonstration model was made and measured: text sources, training, evaluation set, evaluation."""
+"""How the demonstration models were made and measured: text sources, training, evaluation set, evaluation."""

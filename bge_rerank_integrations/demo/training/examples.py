@@ -103,18 +103,29 @@ class Batch:
     passage_vectors: Tensor
 
 
-def batches(labelled: Labelled, queries: int, rng: np.random.Generator) -> Iterator[Batch]:
-    """Batches of `queries` queries without end; every query comes once before any comes again."""
+def draws(
+    labelled: Labelled, queries: int, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
+    """Labels (queries, CANDIDATES), and for each pair the indices of its query and its passage, both flat.
+
+    `queries` queries at a time, without end; every query comes once before any comes again.
+    """
     while True:
-        order = rng.permutation(len(labelled.query_ids))
+        order = rng.permutation(len(labelled.collection.queries))
         for begin in range(0, len(order) - queries + 1, queries):
             chosen = order[begin : begin + queries]
             places = np.stack([labelled.choose(query, rng) for query in chosen])
             rows = np.repeat(chosen, CANDIDATES)
-            passages = labelled.pools.passages[rows, places.ravel()]
-            yield Batch(
-                labels=torch.from_numpy(labelled.labels[chosen[:, None], places]).float(),
-                pairs=[(labelled.query_ids[q], labelled.passage_ids[p]) for q, p in zip(rows, passages, strict=True)],
-                query_vectors=torch.from_numpy(labelled.query_vectors[rows]),
-                passage_vectors=torch.from_numpy(labelled.passage_vectors[passages]),
-            )
+            labels = torch.from_numpy(labelled.labels[chosen[:, None], places]).float()
+            yield labels, rows, labelled.pools.passages[rows, places.ravel()]
+
+
+def batches(labelled: Labelled, queries: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """The draws as batches for the encoder."""
+    for labels, rows, passages in draws(labelled, queries, rng):
+        yield Batch(
+            labels=labels,
+            pairs=[(labelled.query_ids[q], labelled.passage_ids[p]) for q, p in zip(rows, passages, strict=True)],
+            query_vectors=torch.from_numpy(labelled.query_vectors[rows]),
+            passage_vectors=torch.from_numpy(labelled.passage_vectors[passages]),
+        )

@@ -85,11 +85,11 @@ class Development:
 
     PER_KIND = 100
 
-    def __init__(self, labelled: Labelled, seed: int = 1) -> None:
+    def __init__(self, labelled: Labelled, seed: int = 1, per_kind: int = PER_KIND) -> None:
         rng = random.Random(seed)
         kinds = ("question", "heading", "sentence")
         by_kind = [[i for i, q in enumerate(labelled.collection.queries) if q[2] == kind] for kind in kinds]
-        self.rows = [i for rows in by_kind for i in rng.sample(rows, min(len(rows), self.PER_KIND))]
+        self.rows = [i for rows in by_kind for i in rng.sample(rows, min(len(rows), per_kind))]
         self.labelled = labelled
         queries = [labelled.collection.queries[i] for i in self.rows]
         self.found, self.bm25 = retrieve(labelled.collection.texts, [query for query, _, _ in queries])
