@@ -12,10 +12,10 @@ import torch
 
 from bge_rerank_integrations import load_scorer
 from bge_rerank_integrations.demo.corpus import language_reference
-from bge_rerank_integrations.demo.retrieval import BM25Index
 from bge_rerank_integrations.demo.show import QUESTIONS
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.loading import choose_dtype
+from bge_rerank_integrations.retrieval import BM25Index
 from tests.conftest import CHECKPOINTS, FAMILIES, pairs
 
 

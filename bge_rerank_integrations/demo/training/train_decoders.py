@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bge_rerank_integrations.batching import TokenSequence, by_length, pack
+from bge_rerank_integrations.batching import TokenSequence, in_order, pack
 from bge_rerank_integrations.demo.training import data, decoders
 from bge_rerank_integrations.demo.training.examples import CANDIDATES, QUERY_TOKENS, Labelled, draws
 from bge_rerank_integrations.demo.training.metrics import standardised
@@ -59,7 +59,7 @@ def even(sequences: list[TokenSequence]) -> tuple[list[TokenSequence], Tensor]:
 
     Sequences of one length go through attention together. None loses more than an eighth, or four tokens.
     """
-    order = by_length(sequences)
+    order = in_order(sequences)
     lengths = np.array([len(sequences[i].ids) for i in order])
     evened, begin = [], 0
     for stop in range(1, len(order) + 1):
@@ -80,7 +80,7 @@ def cut(sequence: TokenSequence, length: int) -> TokenSequence:
 def score(model: LightweightModel, sequences: list[TokenSequence], recipe: Recipe) -> np.ndarray:
     """*Shape:* (sequences, cutoffs)"""
     scores = np.empty((len(sequences), len(recipe.cutoffs)), dtype=np.float32)
-    order = by_length(sequences)
+    order = in_order(sequences)
     with torch.inference_mode():
         for begin in range(0, len(order), 64):
             places = order[begin : begin + 64]
