@@ -5,7 +5,7 @@ passages merged on the way) over the layerwise family's layers; that the two lay
 at `carry_over`.
 
 Tokenizer: the encoder's, with three tokens more: the line break that separates the texts, and the default prompts of
-the two families, each as one token, which saves a third of the arithmetic.
+the two families, each as one token, because reading them word by word takes time.
 
 Starting weights: the encoder's idea carried over to a model that reads from left to right. The stream's dimensions are,
 in this order, `MEANING` of the token, `QUERY` for the query's meaning, and a handful of flags. Layer 1 flags what comes
@@ -40,7 +40,7 @@ WIDTH, LAYERS, HEADS, HEAD, FEED_FORWARD = 160, 8, 3, 64, 288
 START_LAYER = 2
 MEANING, QUERY = 96, 48
 CONSTANT, WEIGHT, BREAK, BOS, PROMPT, BEHIND, LIKENESS, EXACT, ALIKE, FREE = range(144, 154)
-# Dimensions of a head that turn by less than half a radian over a hundred tokens: meaning is compared in these.
+# Dimensions of a head that turn by about half a radian at most over a hundred tokens: meaning is compared in these.
 SLOW = [*range(12, 32), *range(44, 64)]
 SMALL = 2e-3
 COMMON: dict[str, Any] = {
