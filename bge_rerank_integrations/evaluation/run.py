@@ -58,6 +58,8 @@ def evaluate(
         with tempfile.TemporaryDirectory() as folder:
             return _evaluate(data, wanted, Path(folder), timing, seed, watch)
     kept = Path(out)
+    if kept.is_file():
+        raise DataError(f"{kept} is a file: name a folder for the results")
     kept.mkdir(parents=True, exist_ok=True)
     from filelock import FileLock
     from filelock import Timeout as Held

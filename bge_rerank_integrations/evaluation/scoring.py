@@ -140,7 +140,7 @@ def _score(
 
     Queries go in fixed groups, and a group of which anything is missing is scored whole: then batches, and with them
     scores, are those of a run that was not stopped. Their last digits (about 5e-6) can still differ between processes
-    on a CPU, each of which measures anew whose matrix product is faster (`nn.linear`).
+    on a CPU, each of which measures anew whose matrix product is faster (`nn.packed`).
     """
     shared = scorer.with_options(**asdict(members[0].options))
     cutoffs = [model.cutoff(member) for member in members] if model.has_cutoffs else []

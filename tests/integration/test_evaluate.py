@@ -76,10 +76,10 @@ import os, sys
 from bge_rerank_integrations.evaluation import evaluate, read_beir
 from bge_rerank_integrations.evaluation import scoring
 
-from bge_rerank_integrations.nn import linear
+from bge_rerank_integrations import loading
 
 scoring.CPU_PAIRS = 1
-linear._onednn_is_faster = lambda: False
+loading.packing_pays = lambda: False
 
 def watch(what, done, total):
     if what.startswith("scoring") and done == 3:
@@ -101,7 +101,7 @@ def test_killed_and_started_again(beir: Path, tmp_path: Path, monkeypatch: pytes
         file.write('{"configuration": "layerwise,cut')
     monkeypatch.setattr("bge_rerank_integrations.evaluation.scoring.CPU_PAIRS", 1)
     # each process measures which product is faster, and their last digits differ: take one in both
-    monkeypatch.setattr("bge_rerank_integrations.nn.linear._onednn_is_faster", lambda: False)
+    monkeypatch.setattr("bge_rerank_integrations.loading.packing_pays", lambda: False)
     data = read_beir(beir)
     evaluate(data, given, out=killed, timing_queries=1)
     evaluate(data, given, out=whole, timing_queries=1)
@@ -186,6 +186,12 @@ def test_impossible_options_are_refused_before_anything_is_scored(beir: Path, tm
     with pytest.raises(OptionError, match="not an option of the encoder family"):
         evaluate(data, ["demo,compress_ratio=2"], out=out)
     assert not (out / "scores.jsonl").exists()
+
+
+def test_results_need_a_folder(beir: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(DataError, match="taken is a file: name a folder"):
+        evaluate(read_beir(beir), ["demo"], out=tmp_path / "taken")
 
 
 def test_one_process_at_a_time(beir: Path, tmp_path: Path) -> None:
