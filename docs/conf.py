@@ -27,7 +27,7 @@ napoleon_numpy_docstring = False
 
 # The docs build without a network, so nothing of other projects can be linked.
 nitpick_ignore_regex = [
-    ("py:.*", r"(os|collections|threading|torch|pydantic|langchain_core|llama_index)\..*"),
+    ("py:.*", r"(os|collections|torch|pydantic|langchain_core|llama_index)\..*"),
 ]
 
 
