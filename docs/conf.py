@@ -18,7 +18,8 @@ myst_heading_anchors = 3
 default_role = "code"  # docstrings put names in single backticks
 add_module_names = False
 python_use_unqualified_type_names = True
-python_maximum_signature_line_length = 90  # longer ones get a line for each argument
+# longer ones get a line for each argument
+python_maximum_signature_line_length = 90
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -26,14 +27,17 @@ napoleon_numpy_docstring = False
 
 # The docs build without a network, so nothing of other projects can be linked.
 nitpick_ignore_regex = [
-    ("py:.*", r"(os|collections|threading|torch|pydantic|langchain_core|llama_index)\..*"),
+    ("py:.*", r"(os|collections|torch|pydantic|langchain_core|llama_index)\..*"),
 ]
 
 
-def _keep_colons(app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
-    """Begin an attribute's docstring with an escaped space, which shows nothing, as its first line.
+def _keep_colons(
+    app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]
+) -> None:
+    """Begin an attribute's docstring with an escaped space, which shows nothing.
 
-    Otherwise napoleon takes whatever stands before the first colon of that line for the attribute's type.
+    Otherwise napoleon takes what stands before the first colon of the first line for
+    the attribute's type.
     """
     if what in ("attribute", "data"):
         lines.insert(0, "\\ ")
