@@ -233,6 +233,24 @@ def test_a_soak_of_small_requests_leaks_nothing() -> None:
         assert scorer.stats().queued_requests == 0
 
 
+def test_models_that_load_at_the_same_time_do_not_disturb_each_other() -> None:
+    asked = pairs("mixed")
+    expected = {}
+    for family in FAMILIES:
+        with load_scorer(CHECKPOINTS / family) as scorer:
+            expected[family] = scorer.score_pairs(asked)
+
+    def load_and_score(family: str) -> list[float]:
+        with load_scorer(CHECKPOINTS / family) as scorer:
+            return scorer.score_pairs(asked)
+
+    with load_scorer(ENCODER) as first, ThreadPoolExecutor(8) as threads:
+        families = FAMILIES * 4
+        for family, scores in zip(families, threads.map(load_and_score, families), strict=True):
+            assert scores == pytest.approx(expected[family], abs=1e-5)
+        assert first.score_pairs(asked) == pytest.approx(expected["encoder"], abs=1e-5)
+
+
 def test_loading_and_closing_leaves_no_threads() -> None:
     before = set(threading.enumerate())
     for family in FAMILIES * 3:
