@@ -28,8 +28,9 @@ def rank_correlation(some: list[float], others: list[float]) -> float:
 
 
 def test_the_order_is_that_of_float32() -> None:
-    index = BM25Index(language_reference())
-    asked = [(query, passage.text) for query in QUESTIONS for passage, _ in index.search(query, 50)]
+    texts = [passage.text for passage in language_reference()]
+    index = BM25Index(texts)
+    asked = [(query, texts[place]) for query in QUESTIONS for place, _ in index.search(query, 50)]
     with load_scorer("demo", devices="cpu") as exact, load_scorer("demo", devices="cpu", dtype="int8") as rounded:
         expected, scores = exact.score_pairs(asked), rounded.score_pairs(asked)
     assert scores != expected
