@@ -40,7 +40,7 @@ class Linear(nn.Linear):
 
 def replace_linears(layers: nn.Module, make: Callable[[Linear], nn.Module]) -> None:
     """Put what `make` makes of it in the place of each `Linear`, one by one, so that never both copies of all exist."""
-    for module in list(layers.modules()):
+    for module in [module for module in layers.modules() if not isinstance(module, Linear)]:
         for name, child in module.named_children():
             if isinstance(child, Linear):
                 setattr(module, name, make(child))

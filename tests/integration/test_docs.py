@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ELSEWHERE = ("pip install", "bge-rerank bench")
+ELSEWHERE = ("pip install", "bge-rerank bench", "jupyter nbconvert")
 """Shell blocks with one of these are not run here: CI runs what installs, and a benchmark takes minutes."""
 
 
