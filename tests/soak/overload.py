@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from langchain_core.documents import Document
 from llama_index.core.schema import NodeWithScore, TextNode
 
@@ -240,7 +241,8 @@ def main() -> int:
             thread.join()
         asked = sum(tally.counts.values()) / (time.monotonic() - started)
         time.sleep(1)
-        calm = [question.scorer.score(question.query, question.texts) == question.expected for question in questions]
+        # cached scores may come from another batch, and differ in the last digits
+        calm = [q.scorer.score(q.query, q.texts) == pytest.approx(q.expected, abs=CLOSE) for q in questions]
         print(f"asked {asked:.0f} requests a second; afterwards {sum(calm)} of {len(calm)} answers are as before")
     assert settled is not None
     growth = sorted(readings)[len(readings) // 2 :][0] - settled[0]
