@@ -217,7 +217,7 @@ def _time(
                 peaks.append(peak.measure())
             expected = expected or answer["scores"]
             timing.difference = max(abs(a - b) for a, b in zip(expected, answer["scores"], strict=True))
-            timing.problem = _disagreement(name, expected, answer["scores"], tolerance)
+            timing.problem = _disagreement(timing, expected, answer["scores"], tolerance)
             if timing.problem:
                 continue
             timing.seconds.append(answer["seconds"])
@@ -226,13 +226,12 @@ def _time(
     return list(timings.values()), statistics.median(peaks)
 
 
-def _disagreement(peer: str, expected: list[float], scores: list[float], tolerance: float) -> str | None:
+def _disagreement(timing: Timing, expected: list[float], scores: list[float], tolerance: float) -> str | None:
     """Why a peer's scores are not those of the same model; None if they are."""
-    if peer == "int8":
+    if timing.peer == "int8":
         correlation = statistics.correlation(expected, scores) if len(scores) > 1 else 1.0
         return None if correlation >= CORRELATION else f"scores correlate by {correlation:.3f} only"
-    difference = max(abs(a - b) for a, b in zip(expected, scores, strict=True))
-    return None if difference <= tolerance else f"scores differ by {difference:.2g}"
+    return None if timing.difference <= tolerance else f"scores differ by {timing.difference:.2g}"
 
 
 def hardware() -> str:

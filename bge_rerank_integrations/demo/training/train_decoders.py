@@ -59,7 +59,7 @@ def even(sequences: list[TokenSequence]) -> tuple[list[TokenSequence], Tensor]:
 
     Sequences of one length go through attention together. None loses more than an eighth, or four tokens.
     """
-    order = in_order(sequences)
+    order = sorted(range(len(sequences)), key=lambda i: -len(sequences[i].ids))
     lengths = np.array([len(sequences[i].ids) for i in order])
     evened, begin = [], 0
     for stop in range(1, len(order) + 1):
