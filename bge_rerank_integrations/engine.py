@@ -1,4 +1,4 @@
-"""One worker thread for each device owns a model; callers hand it token sequences and get a future.
+"""One worker thread for each device loads a model and owns it; callers hand it token sequences and get a future.
 
 Requests that wait at the same time share batches. Scores do not depend on it: a packed sequence sees only itself.
 """
@@ -12,7 +12,7 @@ import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +33,9 @@ class Replica(Protocol):
 
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[Row]: ...
 
+    def token_budget(self) -> int:
+        """How many tokens it can take at once."""
+
     def close(self) -> None: ...
 
 
@@ -40,8 +43,8 @@ class Replica(Protocol):
 class EngineSettings:
     """How much the engine does at once, holds, and remembers."""
 
-    token_budget: int
-    """Tokens a batch may hold."""
+    token_budget: int | None = None
+    """Tokens a batch may hold; None: as many as every device can take."""
     max_queued_tokens: int = 4_000_000
     """Tokens that may wait."""
     timeout: float | None = None
@@ -54,6 +57,8 @@ class EngineSettings:
     def __post_init__(self) -> None:
         for name, least in (("token_budget", 1), ("max_queued_tokens", 1), ("cache_size", 0)):
             value = getattr(self, name)
+            if name == "token_budget" and value is None:
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
         if self.timeout is not None and (not isinstance(self.timeout, (int, float)) or not self.timeout > 0):
@@ -63,25 +68,36 @@ class EngineSettings:
 class Engine:
     """Runs requests on replicas until it is closed."""
 
-    def __init__(self, replicas: Sequence[Replica], settings: EngineSettings) -> None:
+    def __init__(self, makers: Sequence[Callable[[], Replica]], settings: EngineSettings) -> None:
+        """
+        Args:
+            makers: one for each replica, called in the thread that will run it. A thread that computes keeps helpers
+                of its own, and where there are more helpers than cores they sleep between operations, which cost one
+                pair 13% when another thread had loaded the model.
+        """
         self.settings = settings
         self.tokenizing = ThreadPoolExecutor(1, "bge-rerank-tokenize")  # for async callers; starts on first use
         self.counters = Counters()
-        self._queue = Queue(settings.token_budget, settings.max_queued_tokens, len(replicas))
+        self._queue = Queue(settings.token_budget or 1, settings.max_queued_tokens, len(makers))
         self._cache = ScoreCache(settings.cache_size) if settings.cache_size else None
         self._process = os.getpid()
+        workers = [Worker(make, self._queue, self._cache, self.counters, settings.on_batch) for make in makers]
         threads = [
-            threading.Thread(
-                target=Worker(replica, self._queue, self._cache, self.counters, settings.on_batch).work,
-                name=f"bge-rerank-{i}",
-                daemon=True,
-            )
-            for i, replica in enumerate(replicas)
+            threading.Thread(target=worker.work, name=f"bge-rerank-{i}", daemon=True)
+            for i, worker in enumerate(workers)
         ]
         # runs when the engine is dropped and at exit, and holds no reference to the engine itself
         self._finalizer = weakref.finalize(self, _stop, self._process, self._queue, threads, self.tokenizing)
         for thread in threads:
             thread.start()
+        try:
+            replicas = [worker.loaded.result() for worker in workers]
+        except BaseException:  # interrupted, perhaps: what still loads ends by itself
+            self._finalizer.detach()
+            self._queue.close()
+            raise
+        if settings.token_budget is None:
+            self._queue.token_budget = min(replica.token_budget() for replica in replicas)
 
     def submit(self, request: Request) -> None:
         """Queue a request; its future will hold a row for each sequence, or the error of the batch that failed."""
@@ -153,17 +169,18 @@ class Deadline:
 
 
 class Worker:
-    """A device's thread: batches until the queue closes."""
+    """A device's thread: the model is loaded, then batches run until the queue closes."""
 
     def __init__(
         self,
-        replica: Replica,
+        make: Callable[[], Replica],
         queue: Queue,
         cache: ScoreCache | None,
         counters: Counters,
         on_batch: Callable[[Batch], object] | None,
     ) -> None:
-        self.replica = replica
+        self.make = make
+        self.loaded: Future[Replica] = Future()
         self.queue = queue
         self.cache = cache
         self.counters = counters
@@ -171,24 +188,30 @@ class Worker:
 
     def work(self) -> None:
         try:
+            replica = self.make()
+        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever loads
+            self.loaded.set_exception(error)
+            return
+        self.loaded.set_result(replica)
+        try:
             while (batch := self.queue.take()) is not None:
-                self._serve(batch)
+                self._serve(replica, batch)
                 del batch  # or its requests would live until the next one comes
         finally:
-            self.replica.close()
+            replica.close()
 
-    def _serve(self, batch: list[Task]) -> None:
+    def _serve(self, replica: Replica, batch: list[Task]) -> None:
         if self.cache is not None:
             known, batch = self.cache.claim(batch)
             _deliver(known)
         if batch:
-            self._run(batch)
+            self._run(replica, batch)
 
-    def _run(self, batch: list[Task]) -> None:
+    def _run(self, replica: Replica, batch: list[Task]) -> None:
         """Run tasks of one recipe; out of memory, and that alone, halves them and tries again."""
         started = time.perf_counter()
         try:
-            rows = self.replica.run([task.sequence for task in batch], batch[0].request.recipe)
+            rows = replica.run([task.sequence for task in batch], batch[0].request.recipe)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 message = f"a sequence of {batch[0].tokens} tokens does not fit the device: lower max_length ({error})"
@@ -204,8 +227,8 @@ class Worker:
         self.queue.shrink(sum(task.tokens for task in batch))
         self.counters.count_out_of_memory()
         middle = len(batch) // 2
-        self._run(batch[:middle])
-        self._run(batch[middle:])
+        self._run(replica, batch[:middle])
+        self._run(replica, batch[middle:])
 
     def _finish(self, batch: list[Task], rows: list[Row], started: float) -> None:
         done = list(zip(batch, rows, strict=True)) if self.cache is None else self.cache.finish(batch, rows)

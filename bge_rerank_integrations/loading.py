@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +23,7 @@ from bge_rerank_integrations.nn.decoder import DecoderShape
 from bge_rerank_integrations.nn.encoder import EncoderShape
 from bge_rerank_integrations.nn.int8 import Int8Linear, check_int8
 from bge_rerank_integrations.nn.linear import replace_linears
-from bge_rerank_integrations.nn.packed import PackedLinear, packing_pays, round_up
+from bge_rerank_integrations.nn.packed import PackedLinear, can_pack, round_up
 from bge_rerank_integrations.options import HeadIndex, Scale, ScoringOptions
 from bge_rerank_integrations.queueing import Row
 from bge_rerank_integrations.scorer import Core, Scorer
@@ -118,7 +117,7 @@ def load_scorer(
     chosen = choose_devices(devices)
     wanted = choose_dtype(dtype, chosen)
     settings = EngineSettings(
-        token_budget=CPU_TOKEN_BUDGET if token_budget is None else token_budget,
+        token_budget=token_budget,
         max_queued_tokens=max_queued_tokens,
         timeout=timeout,
         cache_size=cache_size,
@@ -130,13 +129,7 @@ def load_scorer(
     found.check(options)
     depth = found.recipe(options).depth(found.layers)
     with ExitStack() as undo:
-        replicas = []
-        for device in chosen:
-            replicas.append(Replica(found, device, wanted, depth))
-            undo.callback(replicas[-1].close)
-        if token_budget is None:
-            settings = replace(settings, token_budget=min(replica.token_budget() for replica in replicas))
-        engine = Engine(replicas, settings)
+        engine = Engine([partial(Replica, found, device, wanted, depth) for device in chosen], settings)
         undo.callback(engine.close)
         reload = partial(
             load_scorer,
@@ -187,7 +180,7 @@ class Replica:
         """Replace the layers' products by the fastest for device and dtype; returns which numbers of rows suit them."""
         if self.dtype is torch.int8:
             replace_linears(layers, Int8Linear)
-        elif self.device.type == "cpu" and self.dtype is torch.float32 and packing_pays():
+        elif self.device.type == "cpu" and self.dtype is torch.float32 and can_pack():
             replace_linears(layers, PackedLinear)
         else:
             return None

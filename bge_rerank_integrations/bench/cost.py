@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bge_rerank_integrations.nn.linear import Linear
-from bge_rerank_integrations.nn.packed import PackedLinear, packing_pays
+from bge_rerank_integrations.nn.packed import PackedLinear, can_pack
 
 
 def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
@@ -48,7 +48,7 @@ class Peak:
             x = torch.randn(tokens, inner, device=device).to(dtype)
             linear = Linear(inner, outer, bias=False, device=device, dtype=dtype).requires_grad_(False)
             self._products.append((2.0 * tokens * inner * outer, linear, x))
-            if device.type == "cpu" and dtype is torch.float32 and packing_pays():
+            if device.type == "cpu" and dtype is torch.float32 and can_pack():
                 self._products.append((2.0 * tokens * inner * outer, PackedLinear(linear), x))
 
     @torch.inference_mode()

@@ -76,10 +76,8 @@ import os, sys
 from bge_rerank_integrations.evaluation import evaluate, read_beir
 from bge_rerank_integrations.evaluation import scoring
 
-from bge_rerank_integrations import loading
 
 scoring.CPU_PAIRS = 1
-loading.packing_pays = lambda: False
 
 def watch(what, done, total):
     if what.startswith("scoring") and done == 3:
@@ -100,8 +98,6 @@ def test_killed_and_started_again(beir: Path, tmp_path: Path, monkeypatch: pytes
     with (killed / "scores.jsonl").open("a") as file:
         file.write('{"configuration": "layerwise,cut')
     monkeypatch.setattr("bge_rerank_integrations.evaluation.scoring.CPU_PAIRS", 1)
-    # each process measures which product is faster, and their last digits differ: take one in both
-    monkeypatch.setattr("bge_rerank_integrations.loading.packing_pays", lambda: False)
     data = read_beir(beir)
     evaluate(data, given, out=killed, timing_queries=1)
     evaluate(data, given, out=whole, timing_queries=1)

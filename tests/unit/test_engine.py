@@ -34,6 +34,10 @@ class Adder:
         self.memory = 10**9
         self.fail_on: int | None = None
         self.closed = False
+        self.budget = 100
+
+    def token_budget(self) -> int:
+        return self.budget
 
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[Row]:
         self.started.set()
@@ -55,6 +59,10 @@ def request(*ids: list[int], recipe: Recipe | None = None, **options: object) ->
     return Request([TokenSequence(i, (0, len(i))) for i in ids], recipe or Recipe(), **options)  # type: ignore[arg-type]
 
 
+def made_by(adder: Adder) -> Callable[[], Adder]:
+    return lambda: adder
+
+
 @pytest.fixture
 def replica() -> Adder:
     return Adder()
@@ -65,7 +73,7 @@ def engine_of(replica: Adder) -> Iterator[Callable[..., Engine]]:
     engines = []
 
     def make(replicas: Sequence[Adder] = (replica,), **settings: object) -> Engine:
-        engines.append(Engine(replicas, EngineSettings(**({"token_budget": 100} | settings))))  # type: ignore[arg-type]
+        engines.append(Engine([made_by(r) for r in replicas], EngineSettings(**({"token_budget": 100} | settings))))  # type: ignore[arg-type]
         return engines[-1]
 
     yield make
@@ -83,6 +91,42 @@ def test_rows_come_back_in_the_order_given(engine_of: Callable[..., Engine], rep
     made = submit(engine_of(token_budget=4), [1], [2, 2, 2, 2, 2], [3, 3], [4])
     assert made.future.result(LONG) == [[1.0], [10.0], [6.0], [4.0]]
     assert [[sum(ids) for ids in batch] for batch in replica.batches] == [[10], [6, 1, 4]]  # the long one runs alone
+
+
+def test_each_replica_is_made_in_the_thread_that_runs_it(replica: Adder) -> None:
+    makers: list[threading.Thread] = []
+
+    def make() -> Adder:
+        makers.append(threading.current_thread())
+        return replica
+
+    runners: list[threading.Thread] = []
+    settings = EngineSettings(on_batch=lambda batch: runners.append(threading.current_thread()))
+    engine = Engine([make, make], settings)
+    submit(engine, [1]).future.result(LONG)
+    engine.close()
+    assert len(set(makers)) == 2
+    assert set(runners) < set(makers)
+
+
+def test_a_replica_that_cannot_be_made_ends_the_others(replica: Adder) -> None:
+    makers: list[threading.Thread] = []
+
+    def make() -> Adder:
+        makers.append(threading.current_thread())
+        return replica
+
+    with pytest.raises(ZeroDivisionError):
+        Engine([make, lambda: 1 // 0], EngineSettings())  # type: ignore[list-item, return-value]
+    makers[0].join(LONG)
+    assert replica.closed
+
+
+def test_batches_fit_the_smallest_device_unless_told_otherwise(engine_of: Callable[..., Engine]) -> None:
+    both = [Adder(), Adder()]
+    both[1].budget = 7
+    assert engine_of(both, token_budget=None).stats().token_budget == 7
+    assert engine_of(both, token_budget=30).stats().token_budget == 30
 
 
 def hold(engine: Engine, replica: Adder) -> Request:
@@ -221,7 +265,7 @@ def test_close_fails_what_waits_and_ends_the_threads(engine_of: Callable[..., En
 
 
 def test_an_engine_that_is_dropped_ends_its_threads(replica: Adder) -> None:
-    engine = Engine([replica], EngineSettings(token_budget=10))
+    engine = Engine([made_by(replica)], EngineSettings(token_budget=10))
     assert submit(engine, [1]).future.result(LONG) == [[1.0]]
     del engine
     gc.collect()
