@@ -67,7 +67,7 @@ def _by_runs(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    out = torch.empty_like(query)
+    pieces = []
     q_start = k_start = 0
     for (q_length, length), run in groupby(zip(queries.lengths, keys.lengths, strict=True)):
         count = len(list(run))
@@ -78,9 +78,9 @@ def _by_runs(
         )
         mask = _causal_mask(q_length, length, window, query.device) if causal else None
         attended = _dense(q, k, v, mask, scale, causal and q_length == length and window is None, softcap)
-        out[q_start:q_stop] = attended.transpose(1, 2).flatten(0, 1)
+        pieces.append(attended.transpose(1, 2).flatten(0, 1))
         q_start, k_start = q_stop, k_stop
-    return out
+    return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 
 def _padded(
@@ -181,6 +181,8 @@ def _varlen(
         else:
             groups = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    if "num_splits" in known:  # without it a score would depend on the longest sequence of its batch
+        options["num_splits"] = 1
     attended = varlen_attn(
         query.contiguous(),
         key.contiguous(),
