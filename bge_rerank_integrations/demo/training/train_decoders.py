@@ -84,7 +84,8 @@ def score(model: LightweightModel, sequences: list[TokenSequence], recipe: Recip
     with torch.inference_mode():
         for begin in range(0, len(order), 64):
             places = order[begin : begin + 64]
-            scores[places] = model.score(pack([sequences[i] for i in places], CPU), recipe).numpy()
+            packed = pack([sequences[i] for i in places], CPU)
+            scores[places] = model.score(packed, recipe)[: len(places)].numpy()  # prefixes lie behind
     return scores
 
 
