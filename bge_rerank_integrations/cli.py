@@ -163,7 +163,7 @@ def bench(
         str, typer.Option(help="Hub id, folder, demo, or random:NAME[:PART of its layers] for a published shape.")
     ] = "random:bge-reranker-base",
     against: Annotated[
-        str, typer.Option(help="Peers, with commas: NAME if installed here, or NAME=PYTHON of another environment.")
+        str, typer.Option(help="Peers, with commas: NAME[:PAIRS a batch][=PYTHON of another environment].")
     ] = "transformers",
     workloads: Annotated[str, typer.Option(help="With commas: mixed, many, long, single.")] = "mixed,many,long,single",
     rounds: Annotated[int, typer.Option(help="How often each is timed; medians are shown.")] = 3,

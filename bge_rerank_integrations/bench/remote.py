@@ -15,7 +15,7 @@ from bge_rerank_integrations.errors import OptionError
 class RemotePeer:
     """Loads and scores in a process of another virtual environment; times are taken there."""
 
-    def __init__(self, name: str, python: str, **load: str) -> None:
+    def __init__(self, name: str, python: str, **load: Any) -> None:
         if not Path(python).exists():
             raise OptionError(f"{name}={python}: give the path of a Python interpreter that has {name}")
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process

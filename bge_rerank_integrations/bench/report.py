@@ -37,6 +37,7 @@ def _table(report: Report, work: Work) -> Table:
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("", no_wrap=True)
     for heading in ("seconds", "ratio", "pairs/s", "tokens/s", "memory", "of peak"):

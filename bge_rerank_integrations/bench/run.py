@@ -27,8 +27,9 @@ from bge_rerank_integrations.options import ScoringOptions
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """How far a peer's logits may be from ours before its times are not believed."""
-CORRELATION = 0.98
-"""How far the logits of "int8", which rounds, must at least correlate with ours."""
+CORRELATION = 0.95
+"""How far the logits of "int8", which rounds, must at least correlate with ours: random weights, whose logits follow from
+nothing in the text, gave 0.975 to 0.985, the embedded encoder 0.9995."""
 
 
 @dataclass
@@ -97,8 +98,8 @@ def benchmark(
 
     Args:
         model: hub id, folder, "demo", or "random:NAME[:FRACTION]" (see `shapes.write_random`).
-        against: names of `peers.PEERS`, each alone for one that is installed here, or as "NAME=PYTHON" for one that the
-            interpreter at that path has.
+        against: "NAME[:BATCH][=PYTHON]": names of `peers.PEERS`, with how many pairs go into a batch (without: what
+            the peer does by itself), and the interpreter that has it (without: this one).
         workloads: names of `workloads.WORKLOADS`.
         scale: part of each workload to take, up to 1.
         say: called with what is being done.
@@ -121,26 +122,28 @@ def benchmark(
             folder = find_checkpoint(model).folder
         checkpoint = find_checkpoint(folder)
         found = find_family(checkpoint)(checkpoint)
-        load = {"folder": str(folder), "family": found.name, "device": str(chosen), "dtype": kind}
+        load: dict[str, Any] = {"folder": str(folder), "family": found.name, "device": str(chosen), "dtype": kind}
         running: dict[str, Any] = {}
         problems: dict[str, str] = {}
         for entry in dict.fromkeys(["ours", *against]):
-            name, _, python = entry.partition("=")
-            say(f"loading {name}")
+            label, _, python = entry.partition("=")
+            name, batch = _batch(label)
+            say(f"loading {label}")
             if name not in peers.PEERS:
                 raise OptionError(f"{name!r} is no peer: use {', '.join(peers.PEERS)}")
             if found.name not in peers.PEERS[name].families:
-                problems[name] = f"does not run the {found.name} family"
+                problems[label] = f"does not run the {found.name} family"
                 continue
+            load["batch"] = batch
             try:
-                running[name] = remote.RemotePeer(name, python, **load) if python else Local(name, load)
-                cleanup.callback(running[name].close)
+                running[label] = remote.RemotePeer(name, python, **load) if python else Local(name, load)
+                cleanup.callback(running[label].close)
             except OptionError:
                 raise
             except (ImportError, RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 if name == "ours":
                     raise
-                problems[name] = f"{type(error).__name__}: {error}"
+                problems[label] = f"{type(error).__name__}: {error}"
         source = Source(checkpoint.tokenizer, seed)
         encoder = found.inputs(ScoringOptions(), Limits(384, 512))
         peak = Peak(checkpoint.config, chosen, getattr(torch, kind))
@@ -166,10 +169,18 @@ def benchmark(
         )
 
 
+def _batch(label: str) -> tuple[str, int | None]:
+    """A peer's name, and how many pairs it shall take at a time if the label says so."""
+    name, _, batch = label.partition(":")
+    if batch and not (batch.isdecimal() and int(batch)):
+        raise OptionError(f"{label!r}: behind the colon stands how many pairs a batch holds, such as {name}:4")
+    return name, int(batch) if batch else None
+
+
 class Local:
     """A peer in this process."""
 
-    def __init__(self, name: str, load: dict[str, str]) -> None:
+    def __init__(self, name: str, load: dict[str, Any]) -> None:
         self._peer = peers.PEERS[name](**load)
 
     def timed(self, pairs: list[Pair]) -> dict[str, Any]:

@@ -20,7 +20,17 @@ def test_peers_agree_and_everything_is_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = tmp_path / "report.json"
-    words = ["bench", "--model", "demo", "--against", "transformers", "--workloads", "mixed,single", "--scale", "0.03"]
+    words = [
+        "bench",
+        "--model",
+        "demo",
+        "--against",
+        "transformers,transformers:4",
+        "--workloads",
+        "mixed,single",
+        "--scale",
+        "0.03",
+    ]
     monkeypatch.setattr(sys, "argv", ["bge-rerank", *words, "--rounds", "2", "--json", str(written)])
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     with pytest.raises(SystemExit) as stopped:
@@ -29,7 +39,7 @@ def test_peers_agree_and_everything_is_written_down(
     assert "transformers" in capsys.readouterr().out
     report = json.loads(written.read_text())
     assert [(t["peer"], t["workload"]) for t in report["timings"]] == [
-        (peer, workload) for workload in ("mixed", "single") for peer in ("ours", "transformers")
+        (peer, workload) for workload in ("mixed", "single") for peer in ("ours", "transformers", "transformers:4")
     ]
     for timing in report["timings"]:
         assert timing["problem"] is None
@@ -58,7 +68,7 @@ def test_peers_that_cannot_say_why() -> None:
     assert report.timings[1].problem == "does not run the llm family"
 
 
-@pytest.mark.parametrize("against", ["vllm", "transformers=/no/such/python"])
+@pytest.mark.parametrize("against", ["vllm", "transformers=/no/such/python", "transformers:many", "transformers:0"])
 def test_peers_that_do_not_exist_are_refused(against: str) -> None:
     with pytest.raises(OptionError, match=against.split("=")[0]):
         benchmark("demo", [against], ["single"], device="cpu")
