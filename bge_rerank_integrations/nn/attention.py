@@ -104,7 +104,7 @@ def _padded(
         seen = seen & (distance >= 0)
         if window is not None:
             seen = seen & (distance < window)
-        seen = seen | (places == 0)  # a padding query must see something, or its NaN would spread
+        seen = seen | ~seen.any(-1, keepdim=True)  # a padding query must see something, or it gives NaN
     attended = _dense(q, k, v, seen, scale, False, softcap).transpose(1, 2)
     sequence = torch.repeat_interleave(
         torch.arange(len(queries.lengths), device=query.device), queries.cumulative.diff(), output_size=queries.tokens
