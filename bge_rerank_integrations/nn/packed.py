@@ -1,8 +1,8 @@
 """Matrix products of oneDNN in float32, with bias, activation and residual in the same pass.
 
-On the CPU in float32 torch multiplies with MKL. oneDNN, in every torch for x86, is faster: by 3 to 10% on an Intel Granite
-Rapids, 10 to 20% on an AMD Zen 4, and more than twice on a Zen 5, whose wide AVX-512 units MKL leaves idle. What a layer
-does next with a product comes in the same pass.
+On the CPU in float32 torch multiplies with MKL. oneDNN, in every torch for x86, is faster: by 3 to 10% on an Intel
+Xeon, 10 to 20% on an AMD Zen 4, and more than twice on a Zen 5, whose wide AVX-512 units MKL leaves idle.
+What a layer does next with a product comes in the same pass.
 """
 
 from __future__ import annotations
