@@ -237,18 +237,18 @@ PEERS: dict[str, Any] = {
 def timed(peer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
     """Scores, seconds, and the bytes that were in use at most beyond those in use before."""
     gc.collect()
+    end_helpers()
     memory = Memory()
     started = time.perf_counter()
     scores = peer.score(pairs)
     seconds = time.perf_counter() - started
-    end_helpers()
     return {"scores": scores, "seconds": seconds, "extra_bytes": memory.extra()}
 
 
 def end_helpers() -> None:
     """End the threads that OpenMP keeps to help this one, so that each peer runs as it would without the others.
 
-    Where there are more than cores, all sleep between operations instead of waiting for the next: 3 to 15% slower.
+    Where there are more than cores, all sleep between operations instead of waiting for the next: 5 to 25% slower.
     """
     if sys.platform == "linux" and (pause := getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)):
         pause(1)  # omp_pause_soft

@@ -57,7 +57,7 @@ def round_up(rows: int) -> int:
     oneDNN compiles a kernel for each number of rows and keeps up to 1024 of them: without rounding, a service that sees
     batches of every size grew by 600 MB.
     """
-    step = 1 if rows <= 16 else 8 if rows <= 256 else 64 if rows <= 4096 else 512
+    step = 1 if rows <= 16 else 8 if rows <= 256 else 32 if rows <= 2048 else 512
     return -(-rows // step) * step
 
 
