@@ -27,7 +27,11 @@ class RemotePeer:
 
     def timed(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
         """As `peers.timed`."""
-        return self._ask({"pairs": pairs})
+        return self._ask({"timed": pairs})
+
+    def weighed(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+        """As `peers.weighed`."""
+        return self._ask({"weighed": pairs})
 
     def close(self) -> None:
         assert self._process.stdin is not None

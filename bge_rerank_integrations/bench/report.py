@@ -50,7 +50,7 @@ def _table(report: Report, work: Work) -> Table:
 
 def _figures(timing: Timing, ours: Timing, work: Work) -> tuple[str, ...]:
     seconds = timing.median
-    memory = f"{max(timing.extra_bytes) / 2**20:,.0f} MB" if timing.extra_bytes else ""
+    memory = "" if timing.extra_bytes is None else f"{timing.extra_bytes / 2**20:,.0f} MB"
     return (
         f"{seconds:.3f}",
         f"{seconds / ours.median:.2f}" if ours.seconds else "",
