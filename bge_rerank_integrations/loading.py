@@ -84,8 +84,9 @@ def load_scorer(
         revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
         devices: such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else
             the CPU.
-        dtype: "float32", "float16", "bfloat16"; "auto": float32 on the CPU, half precision on a GPU. "int8", on the CPU
-            only: the layers' matrix products in eight-bit integers, faster, and close to but not the same scores.
+        dtype: "float32", "float16", "bfloat16"; "auto": float32 on the CPU, half precision on a GPU. Faster on the CPU,
+            with close but not the same scores: "bfloat16" where it has AMX (elsewhere slower), and "int8", the layers'
+            matrix products in eight-bit integers.
         token_budget: tokens a batch may hold; None: chosen for the device.
         max_queued_tokens: tokens that may wait; a call beyond that waits outside until there is room.
         timeout: seconds a call may take, waiting included; beyond, `QueueFull` or `Timeout`. None: as long as it takes.
@@ -166,6 +167,8 @@ class Replica:
 
     def _load(self, depth: int) -> None:
         self.family.check_tensors()
+        if self.dtype is torch.int8:
+            check_int8()
         self.depth = 0
         self.model: RerankModel | None = None  # frees a shallower one first
         with torch.device("meta"):
@@ -314,15 +317,13 @@ def _device(name: Any) -> torch.device:
 
 
 def choose_dtype(dtype: str, devices: Sequence[torch.device]) -> torch.dtype:
-    """The dtype asked for; "auto": half precision on GPUs, float32 elsewhere, where half is slower."""
+    """The dtype asked for; "auto": half precision on GPUs, float32 elsewhere, where half is slower on most machines."""
     if dtype == "auto":
         if all(device.type == "cuda" for device in devices):
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return torch.float32
     if dtype not in DTYPES:
         raise OptionError(f"dtype={dtype!r}: use 'auto', {', '.join(map(repr, DTYPES))}")
-    if dtype == "int8":
-        if elsewhere := [str(device) for device in devices if device.type != "cpu"]:
-            raise OptionError(f"dtype='int8' runs on the CPU, not on {', '.join(elsewhere)}: use 'auto' there")
-        check_int8()
+    if dtype == "int8" and (elsewhere := [str(device) for device in devices if device.type != "cpu"]):
+        raise OptionError(f"dtype='int8' runs on the CPU, not on {', '.join(elsewhere)}: use 'auto' there")
     return DTYPES[dtype]

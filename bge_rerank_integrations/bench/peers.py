@@ -20,6 +20,8 @@ from typing import Any
 class Ours:
     """This package."""
 
+    rounds: str | None = None
+    """The dtype that it takes whatever the others take, for scores that are close to those of float32, not the same."""
     families = ("encoder", "llm", "layerwise", "lightweight")
 
     def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
@@ -27,6 +29,7 @@ class Ours:
 
         if batch is not None:
             raise ValueError("this package counts tokens: it takes no number of pairs a batch")
+        dtype = self.rounds or dtype
         self.scorer = load_scorer(folder, devices=device, dtype=dtype, on_batch=lambda _: end_helpers())
 
     def score(self, pairs: list[tuple[str, str]]) -> list[float]:
@@ -37,10 +40,15 @@ class Ours:
 
 
 class Int8(Ours):
-    """This package with dtype="int8", whose scores are close to those in float32, not the same."""
+    """This package with dtype="int8"."""
 
-    def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
-        super().__init__(folder, family, device, "int8", batch)
+    rounds = "int8"
+
+
+class BFloat16(Ours):
+    """This package with dtype="bfloat16"."""
+
+    rounds = "bfloat16"
 
 
 class FlagEmbedding:
@@ -226,6 +234,7 @@ class OpenVino(Exported):
 PEERS: dict[str, Any] = {
     "ours": Ours,
     "int8": Int8,
+    "bfloat16": BFloat16,
     "flagembedding": FlagEmbedding,
     "sentence-transformers": SentenceTransformers,
     "transformers": Transformers,

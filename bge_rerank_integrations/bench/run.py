@@ -28,8 +28,8 @@ from bge_rerank_integrations.options import ScoringOptions
 TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """How far a peer's logits may be from ours before its times are not believed."""
 CORRELATION = 0.95
-"""How far the logits of "int8", which rounds, must at least correlate with ours: those of random weights, which follow
-from nothing in the text, gave 0.974 to 0.982, those of the embedded encoder 0.9995."""
+"""How far the logits of "int8" and "bfloat16", which round, must at least correlate with ours: in int8 those of random
+weights, which follow from nothing in the text, gave 0.974 to 0.982, those of the embedded encoder 0.9995."""
 
 
 @dataclass
@@ -244,7 +244,7 @@ def _time(
 
 def _disagreement(timing: Timing, expected: list[float], scores: list[float], tolerance: float) -> str | None:
     """Why a peer's scores are not those of the same model; None if they are."""
-    if timing.peer == "int8":
+    if getattr(peers.PEERS[_batch(timing.peer)[0]], "rounds", None):
         correlation = statistics.correlation(expected, scores) if len(scores) > 1 else 1.0
         return None if correlation >= CORRELATION else f"scores correlate by {correlation:.3f} only"
     return None if timing.difference <= tolerance else f"scores differ by {timing.difference:.2g}"

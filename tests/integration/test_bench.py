@@ -63,6 +63,13 @@ def test_times_of_other_scores_are_not_believed(monkeypatch: pytest.MonkeyPatch)
     assert "differ by 1" in str(other.problem)
 
 
+def test_our_own_rounded_scores_need_only_correlate() -> None:
+    report = benchmark("demo", ["int8", "bfloat16"], ["mixed"], rounds=1, scale=0.1, device="cpu")
+    for timing in report.timings[1:]:
+        assert timing.problem is None
+        assert timing.difference > 1e-3
+
+
 def test_peers_that_cannot_say_why() -> None:
     report = benchmark(str(CHECKPOINTS / "llm"), ["transformers"], ["single"], rounds=1, device="cpu")
     assert report.timings[1].problem == "does not run the llm family"
