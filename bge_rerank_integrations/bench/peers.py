@@ -28,7 +28,9 @@ class Ours:
         from bge_rerank_integrations import load_scorer
 
         if batch is not None:
-            raise ValueError("this package counts tokens: it takes no number of pairs a batch")
+            raise ValueError(
+                f"batches of {batch} pairs: this package fills its batches by tokens, leave the number out"
+            )
         dtype = self.rounds or dtype
         self.scorer = load_scorer(folder, devices=device, dtype=dtype, on_batch=lambda _: end_helpers())
 

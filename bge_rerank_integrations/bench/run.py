@@ -135,9 +135,9 @@ def benchmark(
             if found.name not in peers.PEERS[name].families:
                 problems[label] = f"does not run the {found.name} family"
                 continue
-            load["batch"] = batch
+            its = load | {"batch": batch}
             try:
-                running[label] = remote.RemotePeer(name, python, **load) if python else Local(name, load)
+                running[label] = remote.RemotePeer(name, python, **its) if python else Local(name, its)
                 cleanup.callback(running[label].close)
             except OptionError:
                 raise

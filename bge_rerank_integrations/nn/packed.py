@@ -64,9 +64,11 @@ def round_up(rows: int) -> int:
 @cache
 def can_pack() -> bool:
     """Whether this torch has oneDNN's product, and the processor is one that it was measured on."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
     try:
         with torch.inference_mode():
             PackedLinear(Linear(8, 8))(torch.zeros(1, 8))
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
-    return platform.machine().lower() in ("x86_64", "amd64")
+    return True

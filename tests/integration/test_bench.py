@@ -20,17 +20,8 @@ def test_peers_agree_and_everything_is_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = tmp_path / "report.json"
-    words = [
-        "bench",
-        "--model",
-        "demo",
-        "--against",
-        "transformers,transformers:4",
-        "--workloads",
-        "mixed,single",
-        "--scale",
-        "0.03",
-    ]
+    against = "transformers,transformers:4"
+    words = ["bench", "--model", "demo", "--against", against, "--workloads", "mixed,single", "--scale", "0.03"]
     monkeypatch.setattr(sys, "argv", ["bge-rerank", *words, "--rounds", "2", "--json", str(written)])
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     with pytest.raises(SystemExit) as stopped:

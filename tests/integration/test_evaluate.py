@@ -76,7 +76,6 @@ import os, sys
 from bge_rerank_integrations.evaluation import evaluate, read_beir
 from bge_rerank_integrations.evaluation import scoring
 
-
 scoring.CPU_PAIRS = 1
 
 def watch(what, done, total):

@@ -59,8 +59,15 @@ def request(*ids: list[int], recipe: Recipe | None = None, **options: object) ->
     return Request([TokenSequence(i, (0, len(i))) for i in ids], recipe or Recipe(), **options)  # type: ignore[arg-type]
 
 
-def made_by(adder: Adder) -> Callable[[], Adder]:
-    return lambda: adder
+def made_by(adder: Adder, threads: list[threading.Thread] | None = None) -> Callable[[], Adder]:
+    """What gives the adder to an engine, and notes the threads that ask for it."""
+
+    def make() -> Adder:
+        if threads is not None:
+            threads.append(threading.current_thread())
+        return adder
+
+    return make
 
 
 @pytest.fixture
@@ -95,11 +102,7 @@ def test_rows_come_back_in_the_order_given(engine_of: Callable[..., Engine], rep
 
 def test_each_replica_is_made_in_the_thread_that_runs_it(replica: Adder) -> None:
     makers: list[threading.Thread] = []
-
-    def make() -> Adder:
-        makers.append(threading.current_thread())
-        return replica
-
+    make = made_by(replica, makers)
     runners: list[threading.Thread] = []
     settings = EngineSettings(on_batch=lambda batch: runners.append(threading.current_thread()))
     engine = Engine([make, make], settings)
@@ -111,11 +114,7 @@ def test_each_replica_is_made_in_the_thread_that_runs_it(replica: Adder) -> None
 
 def test_a_replica_that_cannot_be_made_ends_the_others(replica: Adder) -> None:
     makers: list[threading.Thread] = []
-
-    def make() -> Adder:
-        makers.append(threading.current_thread())
-        return replica
-
+    make = made_by(replica, makers)
     with pytest.raises(ZeroDivisionError):
         Engine([make, lambda: 1 // 0], EngineSettings())  # type: ignore[list-item, return-value]
     makers[0].join(LONG)
