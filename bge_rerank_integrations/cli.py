@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from enum import Enum
@@ -41,6 +42,10 @@ class Split(str, Enum):
 
 def main() -> None:
     """Run the command line; what goes wrong is one line on standard error and exit status 1."""
+    # Torch is loaded after this, and reads it then. Its threads wait for each other busily; where another process has
+    # the cores, each would wait a whole time slice for one that cannot run. docs/performance.md has the figures.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except (RerankError, ValueError, TypeError, OSError) as error:

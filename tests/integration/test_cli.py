@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +66,23 @@ def test_as_a_module() -> None:
         input="one text", capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert json.loads(finished.stdout)["text"] == "one text"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
+)
+def test_how_long_torch_waits_busily(given: dict[str, str], expected: str) -> None:
+    """Next to other processes a short time only, unless the user says otherwise."""
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    finished = subprocess.run(
+        [sys.executable, "-m", "bge_rerank_integrations", "rank", "q", "--model", ENCODER, "--json"],
+        env=environment | {"OMP_DISPLAY_ENV": "verbose"} | given,
+        input="one text", capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert f"GOMP_SPINCOUNT = '{expected}'" in finished.stderr
 
 
 def test_lines_of_standard_input(rank: Rank) -> None:
