@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Hashable, Iterable, Sequence
 
 from cachetools import LRUCache
@@ -12,7 +13,8 @@ from bge_rerank_integrations.queueing import Row, Task
 
 def key_of(task: Task) -> Hashable:
     """Everything that a score depends on, for given weights: tokens, where the passage is, and the forward pass."""
-    return (tuple(task.sequence.ids), task.sequence.passage, task.request.recipe)
+    ids = array("i", task.sequence.ids).tobytes()  # a fifth of what a tuple of them takes
+    return (ids, task.sequence.passage, task.request.recipe)
 
 
 class ScoreCache:

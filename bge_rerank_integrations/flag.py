@@ -1,9 +1,9 @@
 """FlagEmbedding's interface over `Scorer`: change the import and keep the rest of the script.
 
-Classes, arguments and defaults are those of FlagEmbedding 1.4.2. What differs, each on purpose: `compute_score` always
-returns a list (of lists for several `cutoff_layers`), also for one pair and for none; `devices=None` takes one device,
-not all; an impossible cutoff layer is an error, not dropped; unknown arguments are errors. `trust_remote_code` is
-accepted and never acted on, and so are `batch_size`, `use_dataloader` and `num_workers`: batches are planned by tokens.
+Classes, arguments and defaults are those of FlagEmbedding 1.4.2. What differs, each on purpose: `compute_score`
+returns `[]` for no pairs, which raises there; `devices=None` takes one device, not all; an impossible cutoff layer is
+an error, not dropped; unknown arguments are errors. `trust_remote_code` is accepted and never acted on, and so are
+`batch_size`, `use_dataloader` and `num_workers`: batches are planned by tokens.
 """
 
 from __future__ import annotations

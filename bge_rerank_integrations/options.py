@@ -23,7 +23,7 @@ class ScoringOptions:
     """
 
     max_length: int = 512
-    """Tokens kept of query and passage together (encoders), or of the passage (decoders; see `inputs`)."""
+    """Tokens kept of query and passage together; decoders: plus as many as the prompt has (see `inputs`)."""
     query_max_length: int | None = None
     """Tokens kept of the query; None: three quarters of `max_length`."""
     scale: Scale = "logit"

@@ -139,7 +139,7 @@ class Result:
                 f"[bold green]{escape(_spaced(row.name))}[/]" if row.on_front else escape(_spaced(row.name)),
                 *(_shown(row.metrics[name], bracket=name == QUALITY) for name in names),
                 _difference(row),
-                "" if row.seconds is None else f"{row.seconds.median:.3g}",
+                "" if row.seconds is None else _seconds(row.seconds.median),
                 "" if row.extra_bytes is None else f"{row.extra_bytes / 2**20:,.0f} MB",
             )
         return table
@@ -189,6 +189,10 @@ def _difference(row: Row) -> str:
     sure = estimate.low > 0 or estimate.high < 0
     style = "bold" if sure else "dim"
     return f"[{style}]{estimate.value:+.3f}[/]\n[dim]{_bare(estimate.low, '+')}…{_bare(estimate.high, '+')}[/]"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.4f}" if value < 1 else f"{value:,.2f}"
 
 
 def _bare(value: float | None, sign: str = "") -> str:
