@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from enum import Enum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,9 @@ class Split(str, Enum):
 
 def main() -> None:
     """Run the command line; what goes wrong is one line on standard error and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where it is not UTF-8, nothing is lost
     # Torch is loaded after this, and reads it then. Its threads wait for each other busily; where another process has
     # the cores, each would wait a whole time slice for one that cannot run. docs/performance.md has the figures.
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -211,32 +215,42 @@ def evaluate(
         ),
     ],
     out: Annotated[Path, typer.Option(help="A folder to write to; the same one goes on where it was stopped.")],
-    split: Annotated[str, typer.Option(help="BEIR: which of qrels/*.tsv.")] = "test",
+    split: Annotated[str | None, typer.Option(help="BEIR: which of qrels/*.tsv; default: test.")] = None,
     candidates: Annotated[Path | None, typer.Option(help="BEIR: a TREC run file; default: BM25's best.")] = None,
-    depth: Annotated[int, typer.Option(min=1, help="BEIR: candidates of each query.")] = 50,
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="BEIR: candidates of each query; default: 50 of BM25's, all of a run's.")
+    ] = None,
     timing_queries: Annotated[int, typer.Option(min=1, help="Queries to time each configuration on.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of timed queries and of the intervals.")] = 0,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out and count lines that cannot be used.")
+        bool,
+        typer.Option("--skip-bad", help="Leave out and count blank texts, duplicates and unknown ids."),
     ] = False,
 ) -> None:
     """Compare rerankers on your own data: quality with intervals, time, and which of them to take."""
     from bge_rerank_integrations import evaluation
     from bge_rerank_integrations.evaluation.progress import shown
 
-    with shown(Console(stderr=True)) as watch:
-        if data.is_dir() or not data.suffix:
-            dataset = evaluation.read_beir(
-                data, split, candidates=candidates, depth=depth, skip_bad=skip_bad, watch=watch
+    errors = Console(stderr=True)
+    try:
+        with shown(errors) as watch:
+            if data.is_dir() or not data.suffix:
+                dataset = evaluation.read_beir(
+                    data, split or "test", candidates=candidates, depth=depth, skip_bad=skip_bad, watch=watch
+                )
+            elif (split, candidates, depth) == (None, None, None):
+                dataset = evaluation.read_jsonl(data, skip_bad=skip_bad, watch=watch)
+            else:
+                raise ValueError(f"--split, --candidates and --depth are for BEIR's layout: {data} has its candidates")
+            result = evaluation.evaluate(
+                dataset, config, out=out, timing_queries=timing_queries, seed=seed, watch=watch
             )
-        elif candidates is None:
-            dataset = evaluation.read_jsonl(data, skip_bad=skip_bad, watch=watch)
-        else:
-            raise ValueError(f"--candidates is for BEIR's layout: {data} has its own candidates")
-        result = evaluation.evaluate(dataset, config, out=out, timing_queries=timing_queries, seed=seed, watch=watch)
+    except KeyboardInterrupt:
+        errors.print("Stopped. The same command goes on from here.")
+        raise
     console = Console()
     result.show(console)
-    console.print(f"Written to {out}: results.json, figure.png, figure.svg, runs/", highlight=False)
+    console.print(f"Written to {escape(str(out))}: results.json, figure.png, figure.svg, runs/", highlight=False)
 
 
 def _read_all(files: list[Path], split: Split, field: str, jsonl: bool) -> Iterator[dict[str, Any]]:

@@ -92,8 +92,9 @@ class Engine:
             thread.start()
         try:
             replicas = [worker.loaded.result() for worker in workers]
-        except BaseException:  # interrupted, perhaps: what still loads ends by itself
-            self._finalizer.detach()
+        except (
+            BaseException
+        ):  # what still loads is waited for when this engine goes: torch aborts if Python ends under it
             self._queue.close()
             raise
         if settings.token_budget is None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, nullcontext
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -130,7 +131,9 @@ def load_scorer(
     found.check(options)
     depth = found.recipe(options).depth(found.layers)
     with ExitStack() as undo:
-        engine = Engine([partial(Replica, found, device, wanted, depth) for device in chosen], settings)
+        abandoned = Event()
+        undo.callback(abandoned.set)
+        engine = Engine([partial(Replica, found, device, wanted, depth, abandoned) for device in chosen], settings)
         undo.callback(engine.close)
         reload = partial(
             load_scorer,
@@ -155,11 +158,13 @@ def load_scorer(
 class Replica:
     """One copy of the model on one device, used by one thread."""
 
-    def __init__(self, family: Family, device: torch.device, dtype: torch.dtype, depth: int) -> None:
+    def __init__(self, family: Family, device: torch.device, dtype: torch.dtype, depth: int, abandoned: Event) -> None:
         """
         Args:
             depth: how many layers to load; the rest follow when a recipe needs them.
+            abandoned: set when nobody waits for the model any more; loading then stops at the next tensor.
         """
+        self._abandoned = abandoned
         self.family = family
         self.device = device
         self.dtype = dtype
@@ -175,7 +180,7 @@ class Replica:
             model = self.family.build(depth)
         stored = torch.float32 if self.dtype is torch.int8 else self.dtype
         model = model.to(stored).to_empty(device=self.device).eval().requires_grad_(False)
-        load_weights(self.family.checkpoint, model.targets(), model.ignored)
+        load_weights(self.family.checkpoint, model.targets(), model.ignored, self._abandoned)
         self._round_up = self._speed_up(model.get_submodule("stack.layers"))
         self.model, self.depth = model, depth
 

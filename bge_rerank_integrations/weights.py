@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 
 import torch
 from torch import Tensor
 
 from bge_rerank_integrations.checkpoint import Checkpoint
-from bge_rerank_integrations.errors import WeightsError
+from bge_rerank_integrations.errors import ClosedError, WeightsError
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,20 @@ class Target:
 
 
 @torch.no_grad()
-def load_weights(checkpoint: Checkpoint, targets: Mapping[str, Target], ignored: Sequence[str]) -> None:
+def load_weights(
+    checkpoint: Checkpoint, targets: Mapping[str, Target], ignored: Sequence[str], abandoned: Event
+) -> None:
     """Copy every tensor to its target, one by one, converted to the target's device and dtype on the way.
 
     Args:
         checkpoint: where the tensors are.
         targets: by the tensors' names in the checkpoint.
         ignored: regular expressions of names that may be there and are not read, as the reference does not read them.
+        abandoned: when set, no further tensor is read.
 
     Raises:
         WeightsError: a tensor is missing, unexpected, of another shape, or not finite.
+        ClosedError: it was abandoned.
     """
     stored = checkpoint.tensors
     unread = re.compile("|".join(ignored)) if ignored else None
@@ -66,6 +71,8 @@ def load_weights(checkpoint: Checkpoint, targets: Mapping[str, Target], ignored:
             )
     wanted = {name: target.rows for name, target in targets.items() if target.place is not None}
     for name, tensor in checkpoint.read_tensors(wanted):
+        if abandoned.is_set():
+            raise ClosedError(f"loading {checkpoint.folder} was interrupted")
         place = targets[name].place
         assert place is not None
         place.copy_(tensor.view(place.shape))

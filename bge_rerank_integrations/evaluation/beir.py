@@ -7,10 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from bge_rerank_integrations.errors import DataError
-from bge_rerank_integrations.evaluation.data import Dataset, Problems, Watch, checked_text, lines, objects, unwatched
+from bge_rerank_integrations.evaluation.data import (
+    Dataset,
+    Problems,
+    Watch,
+    checked_text,
+    lines,
+    objects,
+    shortened,
+    unwatched,
+)
 from bge_rerank_integrations.evaluation.trec import read_run
 from bge_rerank_integrations.retrieval import BM25Index
 
+BM25_DEPTH = 50
+MOST_RELEVANT = 1000
+"""trec_eval keeps a table of all values below the largest: its sizes and sums overflow where that is huge."""
 HEADER = ["query-id", "corpus-id", "score"]
 
 
@@ -19,28 +31,28 @@ def read_beir(
     split: str = "test",
     *,
     candidates: str | os.PathLike[str] | None = None,
-    depth: int = 50,
+    depth: int | None = None,
     skip_bad: bool = False,
     watch: Watch = unwatched,
 ) -> Dataset:
     """Read a data set in BEIR's layout.
 
     A document's text is its title and its text with a space between, as BEIR has it. Queries that the split does not
-    judge are not used.
+    judge are not used, and a document with the id of the query is no candidate of it, as in BEIR's own evaluation.
 
     Args:
         folder: holds corpus.jsonl (objects with _id, title, text), queries.jsonl (_id, text) and qrels/<split>.tsv
             (a header, then query id, document id and score between tabs; a score of 0 or less is not relevant).
         candidates: a TREC run file with each query's candidates; None: BM25's best are taken.
-        depth: how many candidates of each query to take.
-        skip_bad: leave out blank texts, duplicates, judgements of unknown ids and queries without a relevant document,
-            and count them in `Dataset.notes`; else the first of them is an error.
+        depth: how many candidates of each query to take; None: 50 of BM25's, all of a run file's.
+        skip_bad: leave out blank texts, duplicates, judgements and candidates of unknown ids, and queries without a
+            relevant document, and count them in `Dataset.notes`; else the first of them is an error.
 
     Raises:
         DataError: a line cannot be used; names file, line, value and remedy.
     """
     folder = Path(folder)
-    if depth < 1:
+    if depth is not None and depth < 1:
         raise DataError(f"depth={depth}: take at least 1 candidate of each query")
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv")
@@ -52,9 +64,9 @@ def read_beir(
     if not queries:
         raise DataError(f"{folder / 'qrels' / f'{split}.tsv'} leaves no query with a relevant document: nothing to do")
     if candidates is None:
-        found = retrieve(queries, corpus, depth, watch)
+        found = retrieve(queries, corpus, depth or BM25_DEPTH, watch)
     else:
-        found = read_run(Path(candidates), asked, corpus, depth)
+        found = read_run(Path(candidates), asked, corpus, depth, problems)
     found = {query: found.get(query, {}) for query in queries}
     notes = problems.notes()
     if unused := len(asked) - len(queries):
@@ -82,7 +94,8 @@ def retrieve(queries: dict[str, str], corpus: dict[str, str], depth: int, watch:
     watch("indexing for BM25", 1, 1)
     found = {}
     for done, (query, text) in enumerate(queries.items(), 1):
-        found[query] = {ids[place]: score for place, score in index.search(text, depth)}
+        best = [(ids[place], score) for place, score in index.search(text, depth + 1) if ids[place] != query]
+        found[query] = dict(best[:depth])
         watch("retrieving", done, len(queries))
     return found
 
@@ -112,9 +125,10 @@ def _texts(path: Path, what: str, problems: Problems, watch: Watch) -> dict[str,
 def _id(where: str, row: dict[str, Any]) -> str:
     value = row.get("_id")
     name = str(value) if isinstance(value, int) and not isinstance(value, bool) else checked_text(where, "_id", value)
-    if not name or name.split() != [name]:
+    if not name or name.split() != [name] or "\0" in name:
         raise DataError(
-            f"{where}: _id={value!r}: use an id without white space, which separates the columns of run files"
+            f"{where}: _id={shortened(repr(value))}: use an id without white space, which separates the columns of run "
+            "files, and without NUL, which ends names there"
         )
     return name
 
@@ -130,18 +144,22 @@ def _qrels(
     rows = lines(path)
     where, header = next(rows)
     if header.split("\t") != HEADER:
-        raise DataError(f"{where} is {header!r}: the header {chr(9).join(HEADER)!r} is needed")
+        raise DataError(f"{where} is {shortened(repr(header))}: the header {chr(9).join(HEADER)!r} is needed")
     qrels: dict[str, dict[str, int]] = {}
     first: dict[str, str] = {}
     for where, line in rows:
         columns = [column.strip() for column in line.split("\t")]
         if len(columns) != 3:
-            raise DataError(f"{where} is {line!r}: three columns with tabs between are needed: {', '.join(HEADER)}")
+            raise DataError(
+                f"{where} is {shortened(repr(line))}: three columns with tabs between are needed: {', '.join(HEADER)}"
+            )
         query, document, score = columns
         try:
             relevance = int(score)
         except ValueError as error:
             raise DataError(f"{where}: score={score!r}: use a whole number, 0 for not relevant") from error
+        if relevance > MOST_RELEVANT:
+            raise DataError(f"{where}: score={shortened(score)}: use at most {MOST_RELEVANT}, gains grow with it")
         if query not in queries:
             problems.found(
                 "judgements of unknown queries", f"{where}: query {query!r} is not in queries.jsonl: remove it"

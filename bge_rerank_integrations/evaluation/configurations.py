@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -27,6 +29,8 @@ KEYS = (*OPTIONS, *LOADING, "name")
 WHOLE_NUMBERS = ("max_length", "query_max_length", "cutoff_layer", "compress_ratio", "compress_layers")
 SWEPT = ("cutoff_layer", "compress_ratio", "max_length")
 """Options of which several values make several configurations."""
+Given = str | os.PathLike[str] | Mapping[str, Any]
+TEXTS = ("query_instruction", "passage_instruction", "prompt")
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -70,21 +74,21 @@ class Configuration:
         return chosen
 
 
-def read_configurations(given: Iterable[str | Mapping[str, Any]]) -> list[Configuration]:
+def read_configurations(given: Given | Iterable[Given]) -> list[Configuration]:
     """Every configuration that is asked for, in order, under names of their own.
 
     Args:
-        given: strings such as "demo,max_length=128+256" or "PATH,cutoff_layer=8-12", paths of TOML or JSON files with a
-            list under `configuration`, or dictionaries with the same keys: model, name, dtype, devices, family,
-            revision, and the fields of `ScoringOptions`. Several values of cutoff_layer, compress_ratio or max_length
-            make several configurations.
+        given: one of these or several: strings such as "demo,max_length=128+256" or "PATH,cutoff_layer=8-12", paths of
+            TOML or JSON files with a list under `configuration`, or dictionaries with the same keys: model, name,
+            dtype, devices, family, revision, and the fields of `ScoringOptions`. Several values of cutoff_layer,
+            compress_ratio or max_length make several configurations.
 
     Raises:
         OptionError: a key is unknown, a value is impossible, or a configuration is given twice.
     """
     found: list[Configuration] = []
-    for entry in given:
-        for settings in [entry] if isinstance(entry, Mapping) else _entries(entry):
+    for entry in [given] if isinstance(given, (str, os.PathLike, Mapping)) else given:
+        for settings in [entry] if isinstance(entry, Mapping) else _entries(os.fspath(entry)):
             found += _expanded(dict(settings))
     if not found:
         raise OptionError("no configuration: name at least one, such as 'demo' or 'BAAI/bge-reranker-v2-m3'")
@@ -98,16 +102,21 @@ def read_configurations(given: Iterable[str | Mapping[str, Any]]) -> list[Config
 
 
 def _file(name: str) -> str:
-    return re.sub(r"[^\w.,=+-]+", "_", name) + ".run"
+    plain = re.sub(r"[^\w.,=+-]+", "_", name)
+    if len(plain.encode()) > 100:  # file systems take 255 bytes
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        plain = f"{plain.encode()[:100].decode(errors='ignore')}-{digest}"
+    return plain + ".run"
 
 
 def _entries(text: str) -> list[Mapping[str, Any]]:
     if text.endswith((".toml", ".json")):
         return _read(Path(text))
-    model, *rest = (part.strip() for part in text.split(","))
-    settings: dict[str, Any] = {"model": model}
+    model, *rest = text.split(",")
+    settings: dict[str, Any] = {"model": model.strip()}
     for part in rest:
         key, equals, value = part.partition("=")
+        key = key.strip()
         if not equals:
             raise OptionError(f"{text!r}: {part!r} is no KEY=VALUE; a text with commas goes into a TOML file")
         if key in settings:
@@ -118,11 +127,11 @@ def _entries(text: str) -> list[Mapping[str, Any]]:
 
 def _read(path: Path) -> list[Mapping[str, Any]]:
     try:
-        content: Any = path.read_text(encoding="utf-8")
+        content: Any = path.read_text(encoding="utf-8-sig")
         content = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
     except OSError as error:
         raise OptionError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # of UTF-8, JSON and TOML alike
+    except (ValueError, RecursionError) as error:  # of UTF-8, JSON and TOML alike
         raise OptionError(f"{path} is no {path.suffix[1:].upper()}: {error}") from error
     entries = content.get("configuration") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -131,7 +140,9 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _value(key: str, text: str) -> Any:
-    """A value as it stands in a string."""
+    """A value as it stands in a string; only texts that models read keep white space at their ends."""
+    if key not in TEXTS:
+        text = text.strip()
     if key in WHOLE_NUMBERS:
         return _numbers(key, text)
     if key == "attention_softcap":
@@ -158,11 +169,17 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
     for key in settings:
         if key not in ("model", *KEYS):
             raise OptionError(f"{key!r} is no setting of a configuration: use model, {', '.join(KEYS)}")
+    if isinstance(settings.get("model"), os.PathLike):
+        settings["model"] = os.fspath(settings["model"])
     if not isinstance(settings.get("model"), str) or not settings["model"]:
         raise OptionError(f"a configuration without a model: {settings}")
     for key in SWEPT:
         if isinstance(settings.get(key), str):
             settings[key] = _numbers(key, settings[key])
+        if isinstance(settings.get(key), (tuple, range)):
+            settings[key] = list(settings[key])
+        if settings.get(key) == []:
+            raise OptionError(f"{key}=[] makes no configuration: give at least one value, or leave it out")
     swept = [key for key in SWEPT if isinstance(settings.get(key), list)]
     name = settings.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name.strip()):

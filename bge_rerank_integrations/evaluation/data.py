@@ -102,7 +102,7 @@ def objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for where, line in lines(path):
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # no JSON, or a number of thousands of digits
             raise DataError(f"{where} is not JSON ({error}): {shortened(line)}; write one object a line") from error
         if not isinstance(row, dict):
             raise DataError(f"{where} is {shortened(line)}: write an object, such as {{...}}")
@@ -113,7 +113,9 @@ def checked_text(where: str, key: str, value: object) -> str:
     """The value as a string that can be tokenized, or an error that names it."""
     if not isinstance(value, str):
         missing = value is None
-        raise DataError(f"{where} has no {key!r}: add it" if missing else f"{where}: {key}={value!r}: use a string")
+        raise DataError(
+            f"{where} has no {key!r}: add it" if missing else f"{where}: {key}={shortened(repr(value))}: use a string"
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:

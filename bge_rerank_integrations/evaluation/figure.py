@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ AXES_INCHES = 6.2
 LINE_INCHES = 0.25  # of a label
 LETTER_INCHES = 0.08
 LEFT, TOP, BOTTOM = 0.75, 0.75, 0.6  # inches around the axes
-LONGEST_NAME = 60
+LONGEST_NAME, LONGEST_PART = 60, 24
 FRONT, OTHER, BASELINE = "#0b6e4f", "#5b6472", "#b35900"
 
 
@@ -79,6 +80,7 @@ def draw(result: Result, path: Path) -> None:
             fontsize=9,
             color=colour,
             fontweight="bold" if row.on_front else "normal",
+            parse_math=False,
             arrowprops={
                 "arrowstyle": "-",
                 "color": colour,
@@ -99,7 +101,12 @@ def draw(result: Result, path: Path) -> None:
     axes.grid(True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.text(
-        LEFT / size[0], 1 - 0.3 / size[1], f"{result.data}: {result.queries:,} queries", weight="bold", va="center"
+        LEFT / size[0],
+        1 - 0.3 / size[1],
+        f"{result.data}: {result.queries:,} queries",
+        weight="bold",
+        va="center",
+        parse_math=False,
     )
     figure.text(
         LEFT / size[0],
@@ -108,7 +115,9 @@ def draw(result: Result, path: Path) -> None:
         fontsize=9,
         va="center",
     )
-    figure.savefig(path, dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # the table has the whole name
+        figure.savefig(path, dpi=150)
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
@@ -124,6 +133,9 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 
 
 def _shortened(name: str) -> str:
-    """A long name without its middle: the start tells the model, the end the last option."""
+    """A long name, its long values cut, then its middle: the start tells the model, the end the last option."""
+    parts = name.split(",")
+    if len(name) > LONGEST_NAME:
+        name = ",".join(part if len(part) <= LONGEST_PART else f"{part[: LONGEST_PART - 1]}…" for part in parts)
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"

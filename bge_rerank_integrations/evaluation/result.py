@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from bge_rerank_integrations.evaluation.metrics import Estimate
 
 QUALITY = "nDCG@10"
 """The measure that decides."""
+NARROWEST_NAME = 14
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Result:
         """How the figures were made, in sentences."""
         sampled = len(self.timing["queries"])
         return [
-            f"Quality: {self.queries:,} queries with at most {self.depth} candidates; brackets are 95% bootstrap "
+            f"Quality: {self.queries:,} queries with at most {self.depth} candidates; below means are 95% bootstrap "
             "intervals over queries; the difference to the first stage is paired. Equal scores keep the first stage's "
             "order.",
             f"Time: seconds for one query with all its candidates, the median of {sampled} sampled queries after three "
@@ -119,35 +124,56 @@ class Result:
         share = f"{chosen.cost / best.cost:.0%} of the time." if chosen.cost else "no reranking at all."
         return said + share + " More queries would tell them apart better."
 
-    def table(self) -> Table:
-        """Best first, below the first stage."""
-        names = list(self.rows[0].metrics)
-        table = Table(
-            box=box.SIMPLE_HEAD, padding=0, show_edge=False, title=self.data, title_justify="left", title_style="bold"
-        )
-        table.add_column("")
-        table.add_column("configuration", overflow="fold", min_width=14)
-        for name in names:
-            table.add_column(name + ("\n(max)" if name == f"R@{self.depth}" else ""), justify="right", no_wrap=True)
-        table.add_column("minus first\nstage, nDCG", justify="right", no_wrap=True)
-        table.add_column("seconds\na query", justify="right", no_wrap=True)
-        table.add_column("memory", justify="right", no_wrap=True)
+    def table(self, width: int = 80, mark: str = "●") -> Table:
+        """Best first, below the first stage.
+
+        Args:
+            width: letters in a line. Names are wrapped to fit; figures are never cut, so a table can be wider.
+            mark: of the Pareto front.
+        """
+        measures = list(self.rows[0].metrics)
         first, *others = self.rows
-        for row in [first, *sorted(others, key=lambda row: -row.metrics[QUALITY].value)]:
-            table.add_row(
-                "[green]●[/]" if row.on_front else "",
-                f"[bold green]{escape(_spaced(row.name))}[/]" if row.on_front else escape(_spaced(row.name)),
-                *(_shown(row.metrics[name], bracket=name == QUALITY) for name in names),
-                _difference(row),
-                "" if row.seconds is None else _seconds(row.seconds.median),
-                "" if row.extra_bytes is None else f"{row.extra_bytes / 2**20:,.0f} MB",
-            )
+        rows = [first, *sorted(others, key=lambda row: -row.metrics[QUALITY].value)]
+        columns = {
+            **{
+                measure + ("\n(max)" if measure == f"R@{self.depth}" else ""): [
+                    _shown(row.metrics[measure], interval=measure == QUALITY) for row in rows
+                ]
+                for measure in measures
+            },
+            "minus first\nstage, nDCG": [_difference(row) for row in rows],
+            "seconds\na query": ["" if row.seconds is None else _seconds(row.seconds.median) for row in rows],
+            "memory\nMB": ["" if row.extra_bytes is None else f"{row.extra_bytes / 2**20:,.0f}" for row in rows],
+        }
+        widths = [_width("\n".join([head, *cells])) for head, cells in columns.items()]
+        room = max(NARROWEST_NAME, width - sum(widths) - len(widths) - 2)
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=0,
+            show_edge=False,
+            title=escape(self.data),
+            title_justify="left",
+            title_style="bold",
+        )
+        table.add_column("", width=1)
+        table.add_column("configuration", overflow="fold", min_width=NARROWEST_NAME, max_width=room)
+        for head, letters in zip(columns, widths, strict=True):
+            table.add_column(head, justify="right", min_width=letters)
+        for row, *cells in zip(rows, *columns.values(), strict=True):
+            name = escape(_wrapped(row.name, room))
+            if row.on_front:
+                table.add_row(f"[green]{mark}[/]", f"[bold green]{name}[/]", *cells)
+            else:
+                table.add_row("", name, *cells)
         return table
 
     def show(self, console: Console) -> None:
         """Print the table, what it means and how it was made."""
-        console.print(self.table())
-        console.print("[green]●[/] on the Pareto front: no other row is as good and as fast.")
+        mark = "*" if console.options.ascii_only else "●"
+        table = self.table(console.width, mark)
+        needed = Measurement.get(console, console.options.update(max_width=1000), table).minimum
+        console.print(table, width=max(console.width, needed), no_wrap=True, overflow="ignore", crop=False)
+        console.print(f"[green]{mark}[/] on the Pareto front: no other row is as good and as fast.")
         console.print(f"[bold]{escape(self.advice())}[/]", highlight=False)
         for row in self.rows:
             if row.tied_queries:
@@ -174,10 +200,10 @@ class Result:
         self.plot(folder / "figure.svg")
 
 
-def _shown(estimate: Estimate, bracket: bool) -> str:
-    if not bracket or estimate.low is None:
+def _shown(estimate: Estimate, interval: bool) -> str:
+    if not interval or estimate.low is None:
         return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f}\n[dim]{_bare(estimate.low)}–{_bare(estimate.high)}[/]"
+    return f"{estimate.value:.3f}\n[dim]{_bare(estimate.low)}-{_bare(estimate.high)}[/]"
 
 
 def _difference(row: Row) -> str:
@@ -188,7 +214,7 @@ def _difference(row: Row) -> str:
         return f"{estimate.value:+.3f}"
     sure = estimate.low > 0 or estimate.high < 0
     style = "bold" if sure else "dim"
-    return f"[{style}]{estimate.value:+.3f}[/]\n[dim]{_bare(estimate.low, '+')}…{_bare(estimate.high, '+')}[/]"
+    return f"[{style}]{estimate.value:+.3f}[/]\n[dim]{_bare(estimate.low, '+')}..{_bare(estimate.high, '+')}[/]"
 
 
 def _seconds(value: float) -> str:
@@ -196,10 +222,15 @@ def _seconds(value: float) -> str:
 
 
 def _bare(value: float | None, sign: str = "") -> str:
-    """Three digits without the leading zero, so that the table fits a terminal of 80 columns."""
+    """Three digits without the leading zero, so that the table fits a terminal of 80 letters."""
     return f"{value:{sign}.3f}".replace("0.", ".", 1)
 
 
-def _spaced(name: str) -> str:
-    """A name that can be broken between its options."""
-    return name.replace(",", ", ")
+def _width(markup: str) -> int:
+    """Of its longest line."""
+    return max(map(cell_len, Text.from_markup(markup).plain.split("\n")))
+
+
+def _wrapped(name: str, room: int) -> str:
+    """A name in lines, broken between its options or at hyphens where it can be."""
+    return "\n".join(textwrap.wrap(name.replace(",", ", "), room))

@@ -16,8 +16,8 @@ import numpy as np
 
 from bge_rerank_integrations import __version__
 from bge_rerank_integrations.bench.run import hardware, versions
-from bge_rerank_integrations.errors import DataError
-from bge_rerank_integrations.evaluation.configurations import FIRST_STAGE, Configuration, read_configurations
+from bge_rerank_integrations.errors import DataError, OptionError
+from bge_rerank_integrations.evaluation.configurations import FIRST_STAGE, Configuration, Given, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset, Watch, unwatched
 from bge_rerank_integrations.evaluation.metrics import Values, estimate, measure, require_extra
 from bge_rerank_integrations.evaluation.result import QUALITY, Result, Row, Seconds, front
@@ -28,7 +28,7 @@ from bge_rerank_integrations.evaluation.trec import Run, ranked, write_run
 
 def evaluate(
     data: Dataset,
-    configurations: Iterable[str | Mapping[str, Any]],
+    configurations: Given | Iterable[Given],
     *,
     out: str | os.PathLike[str] | None = None,
     timing_queries: int = 20,
@@ -39,7 +39,7 @@ def evaluate(
 
     Args:
         data: from `read_beir` or `read_jsonl`.
-        configurations: see `read_configurations`.
+        configurations: one or several, see `read_configurations`.
         out: a folder for scores.jsonl, results.json, figure.png, figure.svg and runs/; a second call with the same
             folder, data and configurations takes what is there and does the rest. None: nothing is kept.
         timing_queries: how many queries, drawn at random, each configuration is timed on.
@@ -52,6 +52,8 @@ def evaluate(
         MissingExtraError: the extra `evaluate` is not installed.
     """
     require_extra()
+    if seed < 0:
+        raise OptionError(f"seed={seed}: use a whole number of 0 or more")
     wanted = read_configurations(configurations)
     timing = Timing(data, timing_queries, seed)
     if out is None:
@@ -88,11 +90,12 @@ def _evaluate(
     (folder / "runs").mkdir(exist_ok=True)
     values: dict[str, dict[str, Values]] = {}
     for done, (name, run) in enumerate(runs.items()):
-        watch("measuring", done, len(runs))
+        watch("measuring", done, 2 * len(runs))
         values[name] = measure(data.qrels, run, data.depth)
     best = max(values, key=lambda name: values[name][QUALITY].mean())
-    rows = []
+    rows: list[Row] = []
     for chosen, (name, run) in zip([None, *configurations], runs.items(), strict=True):
+        watch("measuring", len(runs) + len(rows), 2 * len(runs))
         file = "first_stage.run" if chosen is None else chosen.run_file
         write_run(folder / "runs" / file, run, file.removesuffix(".run"))
         known = values[name]
@@ -113,7 +116,7 @@ def _evaluate(
                 tied_queries=tied[name],
             )
         rows.append(row)
-    watch("measuring", len(runs), len(runs))
+    watch("measuring", 2 * len(runs), 2 * len(runs))
     return Result(
         data=data.name,
         queries=len(data.queries),

@@ -19,11 +19,17 @@ from bge_rerank_integrations.evaluation.configurations import Configuration, Loa
 from bge_rerank_integrations.evaluation.data import Dataset, Watch
 from bge_rerank_integrations.evaluation.store import Store
 from bge_rerank_integrations.families import family_class, find_family
+from bge_rerank_integrations.families.base import Family
+from bge_rerank_integrations.inputs import Limits
 from bge_rerank_integrations.loading import choose_devices, choose_dtype, find_checkpoint, load_scorer
+from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.scorer import Scorer
 
 CPU_PAIRS, GPU_PAIRS = 64, 1024
 """Pairs to score in one call, at least: what is lost when the run is stopped, and what a GPU needs to be busy."""
+
+TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""What scores depend on beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +85,12 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
         family = kind(checkpoint)
         for configuration in members:
             try:
-                family.check(configuration.options)
-                family.recipe(configuration.options)
+                _check(family, configuration.options)
             except OptionError as error:
                 raise OptionError(f"configuration {configuration.name!r}: {error}") from error
         digest = hashlib.sha256()
         for path in sorted(checkpoint.folder.glob("*")):
-            if path.suffix == ".safetensors" or path.name in ("config.json", "tokenizer.json"):
+            if path.suffix == ".safetensors" or path.name in TEXT_FILES:
                 digest.update(path.name.encode())
                 with path.open("rb") as file:
                     while block := file.read(1 << 22):
@@ -93,7 +98,7 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
         allowed: tuple[int, ...] = getattr(family, "allowed_cutoffs", ())
         settings = {
             "family": family.name,
-            "files": digest.hexdigest(),
+            "weights or tokenizer": digest.hexdigest()[:16],
             "dtype": str(dtype).removeprefix("torch."),
             "devices": [device.type for device in devices],
             "package": __version__,
@@ -110,6 +115,23 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
         )
     watch("checking models", len(groups), len(groups))
     return models
+
+
+def _check(family: Family, options: ScoringOptions) -> None:
+    """Refuse what cannot be scored, and what would be scored as another row is."""
+    family.check(options)
+    recipe = family.recipe(options)
+    _ = family.checkpoint.tensors  # opens every file
+    family.check_tensors()
+    family.inputs(options, Limits(query=options.query_max_length or options.max_length, passage=options.max_length))
+    if options.max_length > family.longest:
+        raise OptionError(f"max_length={options.max_length}: this model takes {family.longest} tokens at most")
+    depth = recipe.depth(family.layers)
+    if options.compress_ratio > 1 and not any(0 < layer < depth for layer in recipe.compress_layers):
+        raise OptionError(
+            f"compress_ratio={options.compress_ratio} merges nothing: of compress_layers={options.compress_layers} "
+            f"none lies between layer 0 and the {depth} layers that are run"
+        )
 
 
 def score_and_time(model: Model, data: Dataset, store: Store, timing: Timing, watch: Watch) -> None:
@@ -139,9 +161,7 @@ def _score(
     """Score every query under configurations that share a pass.
 
     Queries go in fixed groups, and a group of which anything is missing is scored whole: then batches, and with them
-    scores, are those of a run that was not stopped. Their last digits (about 5e-6) can still differ between processes
-    on a CPU, each of which measures anew whose matrix product is faster (`nn.packed`).
-    """
+    scores, are those of a run that was not stopped."""
     shared = scorer.with_options(**asdict(members[0].options))
     cutoffs = [model.cutoff(member) for member in members] if model.has_cutoffs else []
     least = GPU_PAIRS if "cuda" in model.settings["devices"] else CPU_PAIRS
@@ -150,11 +170,11 @@ def _score(
     for queries in _groups(data, least):
         if any(query not in store.scores(member.name) for member in members for query in queries):
             pairs = [pair for query in queries for pair in data.pairs(query)]
-            if len(members) > 1:
+            if model.has_cutoffs and len(members) > 1:
                 layers = shared.score_layers(pairs, list(dict.fromkeys(cutoffs)))
                 columns = [layers[cutoff] for cutoff in cutoffs]
             else:
-                columns = [shared.score_pairs(pairs)]
+                columns = [shared.score_pairs(pairs)] * len(members)
             rows = []
             for member, column in zip(members, columns, strict=True):
                 start = 0

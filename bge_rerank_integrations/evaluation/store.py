@@ -10,12 +10,14 @@ import json
 from array import array
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bge_rerank_integrations.errors import DataError
 
 FORMAT = 1
+BEGINNING = b'{"format": '
 
 
 class Store:
@@ -78,20 +80,26 @@ class Store:
         self._append([{"configuration": name, "times": times}])
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be written was an error when it was added
+            self._file.close()
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
-        self._file.write("".join(json.dumps(row) + "\n" for row in rows))
-        self._file.flush()
+        try:
+            self._file.write("".join(json.dumps(row) + "\n" for row in rows))
+            self._file.flush()
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be written: {error.strerror}; what is there is kept") from error
 
     def _repair(self) -> None:
-        """Cut off a last line without its end."""
+        """Cut off a last line without its end, in a file that begins as this class begins one."""
         with self.path.open("rb+") as file:
             content = file.read()
+            if not (content.startswith(BEGINNING) or BEGINNING.startswith(content)):
+                raise DataError(f"{self.path} is no file of this command: choose another folder")
             file.truncate(content.rfind(b"\n") + 1)
 
     def _load(self, data: str) -> None:
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
                     self._take(json.loads(line), number == 1, data)

@@ -7,14 +7,13 @@ below that: the file then has one order only, and a model that scores everything
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bge_rerank_integrations.errors import DataError
-from bge_rerank_integrations.evaluation.data import lines, shortened
+from bge_rerank_integrations.evaluation.data import Problems, lines, shortened
 from bge_rerank_integrations.scorer import rank
 
 Run = dict[str, dict[str, float]]
@@ -39,8 +38,8 @@ def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> N
                 file.write(f"{query} Q0 {document} {place} {score:.9g} {tag}\n")
 
 
-def read_run(path: Path, queries: Container[str], corpus: Container[str], depth: int) -> Run:
-    """The best `depth` documents of each query, by score; equal scores by the rank that the file gives them.
+def read_run(path: Path, queries: Container[str], corpus: Container[str], depth: int | None, problems: Problems) -> Run:
+    """The best `depth` documents of each query, or all, by score; equal scores by the rank that the file gives them.
 
     Raises:
         DataError: a line is malformed, names an unknown query or document, or gives a document twice.
@@ -53,23 +52,29 @@ def read_run(path: Path, queries: Container[str], corpus: Container[str], depth:
         query, _, document, place, written, _ = columns
         score, position = _number(written), _number(place)
         if score is None or position is None:
-            raise DataError(f"{where}: rank={place!r}, score={written!r}: use finite numbers")
+            raise DataError(f"{where}: rank={place!r}, score={written!r}: use finite numbers, as 32 bits hold them")
         if query not in queries:
-            raise DataError(
-                f"{where}: query {query!r} is not in queries.jsonl: remove it, or take the run of this data"
+            problems.found(
+                "candidates of unknown queries",
+                f"{where}: query {query!r} is not in queries.jsonl: remove it, or take the run of this data",
             )
-        if document not in corpus:
-            raise DataError(
+        elif document not in corpus:
+            problems.found(
+                "unknown candidates",
                 f"{where}: document {document!r} is not in corpus.jsonl (or has no text): remove it, or take the "
-                "run of this data"
+                "run of this data",
             )
-        if document in found.setdefault(query, {}):
-            raise DataError(f"{where}: document {document!r} stands there twice for query {query!r}: remove one")
-        found[query][document] = (-score, int(position))
+        elif document in found.get(query, {}):
+            problems.found(
+                "candidates given twice",
+                f"{where}: document {document!r} stands there twice for query {query!r}: remove one",
+            )
+        elif document != query:
+            found.setdefault(query, {})[document] = (-score, int(position))
     return {query: _best(documents.items(), depth) for query, documents in found.items()}
 
 
-def _best(documents: Iterable[tuple[str, tuple[float, int]]], depth: int) -> dict[str, float]:
+def _best(documents: Iterable[tuple[str, tuple[float, int]]], depth: int | None) -> dict[str, float]:
     ordered = sorted(documents, key=lambda item: item[1])
     return {document: -score for document, (score, _) in ordered[:depth]}
 
@@ -79,4 +84,4 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= float(np.finfo(np.float32).max) else None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytrec_eval
 
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.cli import main
-from bge_rerank_integrations.errors import DataError, OptionError
+from bge_rerank_integrations.errors import CheckpointError, DataError, OptionError
 from bge_rerank_integrations.evaluation import evaluate, read_beir, read_jsonl
 from tests.beir_example import QRELS, write_beir
 from tests.conftest import CHECKPOINTS
@@ -156,6 +159,12 @@ def test_layers_scored_together_are_those_scored_alone(
     assert sum("scores" in row for row in stored) == 3 * len(QRELS)
 
 
+def test_configurations_that_score_alike_are_rows_of_their_own(beir: Path) -> None:
+    rows = evaluate(read_beir(beir), ["demo", "demo,max_length=256+512"], timing_queries=1).rows
+    assert [row.name for row in rows[1:]] == ["demo", "demo,max_length=256", "demo,max_length=512"]
+    assert rows[1].metrics == rows[3].metrics
+
+
 def test_json_lines_and_no_folder(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     path.write_text('{"query": "capital of France", "pos": ["Paris is it"], "neg": ["capital letters", "no"]}\n')
@@ -174,13 +183,57 @@ def test_equal_scores_are_told(beir: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert constant.tied_queries > 0
 
 
-def test_impossible_options_are_refused_before_anything_is_scored(beir: Path, tmp_path: Path) -> None:
+def test_what_is_impossible_is_refused_before_anything_is_scored(
+    beir: Path, tmp_path: Path, copy: Callable[..., Any]
+) -> None:
     data, out = read_beir(beir), tmp_path / "out"
     with pytest.raises(OptionError, match=r"configuration 'layerwise,cutoff_layer=2': cutoff layer 2"):
         evaluate(data, ["demo", f"{LAYERWISE},cutoff_layer=2-4"], out=out)
     with pytest.raises(OptionError, match="not an option of the encoder family"):
         evaluate(data, ["demo,compress_ratio=2"], out=out)
+    with pytest.raises(OptionError, match=r"max_length=1024: this model takes 512 tokens at most"):
+        evaluate(data, ["demo,max_length=512+1024"], out=out)
+    with pytest.raises(OptionError, match=r"compress_ratio=2 merges nothing: of compress_layers=\(8,\) none"):
+        evaluate(data, ["demo-lightweight,compress_ratio=1+2"], out=out)
+    with pytest.raises(OptionError, match=r"configuration 'demo,max_length=5': max_length=5 has no room"):
+        evaluate(data, ["demo", "demo,max_length=5"], out=out)
+    with pytest.raises(OptionError, match="seed=-1"):
+        evaluate(data, "demo", out=out, seed=-1)
+    broken = copy("encoder")
+    (broken.folder / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(CheckpointError, match="broken or cut short"):
+        evaluate(data, ["demo", f"{broken.folder},family=encoder"], out=out)
     assert not (out / "scores.jsonl").exists()
+
+
+def test_a_change_of_the_tokenizers_settings_is_noticed(beir: Path, tmp_path: Path, copy: Callable[..., Any]) -> None:
+    data, out, model = read_beir(beir), tmp_path / "out", copy("layerwise")
+    evaluate(data, str(model.folder), out=out, timing_queries=1)
+    settings = model.folder / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"pad_token": "<s>"}))
+    with pytest.raises(DataError, match="other settings: weights or tokenizer"):
+        evaluate(data, str(model.folder), out=out, timing_queries=1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+def test_the_table_on_any_terminal_whatever_names_hold(encoding: str, beir: Path, tmp_path: Path) -> None:
+    name = r"costs $5 and $\frac{ [/b] 问题 " + "x" * 250
+    words = ["evaluate", str(beir), "--out", str(tmp_path / "o[/1]"), "--timing-queries", "1"]
+    finished = subprocess.run(
+        [sys.executable, "-m", "bge_rerank_integrations", *words, "--config", f"demo,name={name}"],
+        env=os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "60"},
+        capture_output=True, encoding=encoding, timeout=120, check=True,
+    )  # fmt: skip
+    assert finished.stderr == ""
+    assert "costs $5" in finished.stdout
+    assert "on the Pareto front" in finished.stdout
+    lines = finished.stdout.splitlines()
+    (heads,) = (line for line in lines if "configuration" in line and "nDCG@10" in line)
+    for head in ("nDCG@10", "MRR@10", "MAP", "stage, nDCG", "a query", "MB"):
+        assert head in heads
+    (first,) = (line for line in lines if "first stage" in line and "MAP" not in line and line.count("0.") > 2)
+    assert len(re.findall(r"\b[01]\.\d{3}\b", first)) == 5
+    assert (tmp_path / "o[/1]" / "figure.png").exists()
 
 
 def test_results_need_a_folder(beir: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -234,6 +235,29 @@ def test_a_soak_of_small_requests_leaks_nothing() -> None:
         assert threading.active_count() <= threads
         assert scorer.stats().pairs == done + 28_000
         assert scorer.stats().queued_requests == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal to a thread")
+def test_ctrl_c_while_a_model_loads_ends_in_good_order() -> None:
+    """Loading stops at the next tensor, and Python waits for it: torch aborts where its threads outlive Python."""
+    code = """
+import signal, threading
+from bge_rerank_integrations import loading
+load_weights = loading.load_weights
+def interrupted(checkpoint, targets, ignored, abandoned):
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    assert abandoned.wait(60)
+    try:
+        load_weights(checkpoint, targets, ignored, abandoned)
+    finally:
+        print("stopped")
+loading.load_weights = interrupted
+loading.load_scorer("demo")
+"""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert finished.stdout == "stopped\n"
+    assert finished.stderr.rstrip().endswith("KeyboardInterrupt")
+    assert finished.returncode not in (-signal.SIGABRT, -signal.SIGSEGV)
 
 
 def test_models_that_load_at_the_same_time_do_not_disturb_each_other() -> None:

@@ -36,6 +36,27 @@ def test_beir_is_retrieved_with_bm25(tmp_path: Path) -> None:
     assert any("1 queries are not used" in note for note in data.notes)
 
 
+def test_a_run_file_is_taken_whole_unless_told_otherwise(tmp_path: Path) -> None:
+    folder, run = write_beir(tmp_path), tmp_path / "my.run"
+    extra = [f"d{i}" for i in range(60)]
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write(lines(*({"_id": name, "text": name} for name in extra)))
+    run.write_text("".join(f"capital Q0 {name} {i} {-i} me\n" for i, name in enumerate(extra)))
+    assert read_beir(folder, candidates=run).depth == 60
+    assert read_beir(folder, candidates=run, depth=7).depth == 7
+
+
+def test_a_query_is_no_candidate_of_itself(tmp_path: Path) -> None:
+    folder, run = write_beir(tmp_path), tmp_path / "my.run"
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write(lines({"_id": "capital", "text": QUERIES["capital"]}))
+    found = read_beir(folder, depth=3).candidates["capital"]
+    assert len(found) == 3
+    assert "capital" not in found
+    run.write_text("capital Q0 capital 1 2 me\ncapital Q0 paris 2 1 me\n")
+    assert list(read_beir(folder, candidates=run).candidates["capital"]) == ["paris"]
+
+
 def test_candidates_of_a_run_file(tmp_path: Path) -> None:
     run = tmp_path / "my.run"
     run.write_text("capital Q0 seine 2 0.5 me\ncapital Q0 paris 1 0.5 me\ncapital Q0 bread 9 7e-1 me\n")
@@ -55,6 +76,8 @@ def test_candidates_of_a_run_file(tmp_path: Path) -> None:
         ("corpus.jsonl", lines({"_id": "a", "title": "", "text": "  "}), "line 1: the text of _id='a' is blank"),
         ("corpus.jsonl", lines({"_id": "a", "text": "x"}, {"_id": "a", "text": "y"}), "line 2: _id='a' stands there"),
         ("corpus.jsonl", lines({"_id": "a b", "text": "x"}), "_id='a b': use an id without white space"),
+        ("corpus.jsonl", lines({"_id": "a\0b", "text": "x"}), "_id='a\\x00b': use an id without"),
+        ("corpus.jsonl", '{"_id": ' + "9" * 5000 + "}\n", "line 1 is not JSON"),
         ("corpus.jsonl", lines({"_id": "a"}), "has no 'text'"),
         ("corpus.jsonl", lines({"_id": "a", "text": 5}), "text=5: use a string"),
         ("corpus.jsonl", lines({"_id": "a", "text": "\ud800"}), "half a surrogate pair"),
@@ -66,6 +89,7 @@ def test_candidates_of_a_run_file(tmp_path: Path) -> None:
             "line 2 is 'capital paris 1': three columns",
         ),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\ncapital\tparis\thigh\n", "score='high': use a whole number"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\ncapital\tparis\t2147483648\n", "score=2147483648: use at most"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\nnobody\tparis\t1\n", "query 'nobody' is not in queries.jsonl"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\ncapital\tx\t1\n", "document 'x' is not in corpus.jsonl"),
         ("qrels/test.tsv", "query-id\tcorpus-id\tscore\ncapital\tparis\t0\n", "'capital' has no relevant document"),
@@ -91,6 +115,7 @@ def test_bad_beir_names_file_line_value_and_remedy(tmp_path: Path, file: str, co
     [
         ("capital Q0 paris 1 1.0\n", "six columns"),
         ("capital Q0 paris 1 nan me\n", "score='nan': use finite numbers"),
+        ("capital Q0 paris 1 -1e39 me\n", "score='-1e39': use finite numbers"),
         ("nobody Q0 paris 1 1 me\n", "query 'nobody'"),
         ("capital Q0 nowhere 1 1 me\n", "document 'nowhere'"),
         ("capital Q0 paris 1 1 me\ncapital Q0 paris 2 0 me\n", "line 2: document 'paris' stands there twice"),
@@ -112,6 +137,11 @@ def test_bad_lines_can_be_left_out(tmp_path: Path) -> None:
     with (folder / "qrels" / "test.tsv").open("a") as file:
         file.write("nobody\tparis\t1\ncapital\tblank\t1\nunjudged\tparis\t0\n")
     data = read_beir(folder, skip_bad=True)
+    run = tmp_path / "my.run"
+    run.write_text("capital Q0 paris 1 2 me\ncapital Q0 blank 2 1 me\nnobody Q0 paris 1 1 me\n")
+    given = read_beir(folder, candidates=run, skip_bad=True)
+    assert list(given.candidates["capital"]) == ["paris"]
+    assert {"left out: 1 unknown candidates", "left out: 1 candidates of unknown queries"} < set(given.notes)
     assert list(data.queries) == list(QRELS)
     assert data.texts["paris"] == "Paris Paris is the capital of France."
     assert [note for note in data.notes if note.startswith("left out: 1 ")] == data.notes[:5]
@@ -188,6 +218,18 @@ def test_configurations_expand_and_are_named() -> None:
     assert found[1].options.compress_layers == (8, 16)
     assert found[-1].loading.devices == ("cpu",)
     assert found[-1].settings() == {"model": "demo", "dtype": "float32", "devices": ["cpu"]}
+    assert [c.options.query_instruction for c in read_configurations("demo,query_instruction=Frage: ")] == ["Frage: "]
+    assert [c.options.max_length for c in read_configurations("demo, max_length = 64 + 65")] == [64, 65]
+    swept = read_configurations({"model": Path("demo"), "max_length": (64, 65)})
+    assert [c.name for c in swept] == ["demo,max_length=64", "demo,max_length=65"]
+
+
+def test_long_names_are_told_apart_by_files_that_can_be_written(tmp_path: Path) -> None:
+    names = ["问" * 200 + end for end in "ab"]
+    files = [c.run_file for c in read_configurations([{"model": "demo", "name": name} for name in names])]
+    assert files[0] != files[1]
+    for file in files:
+        (tmp_path / file).write_text("")
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
@@ -196,8 +238,8 @@ def test_configurations_of_a_file(tmp_path: Path, suffix: str) -> None:
     entries = [{"model": "demo", "name": "quick", "max_length": [64, 128]}, {"model": "demo", "prompt": "a, b"}]
     toml = '[[configuration]]\nmodel = "demo"\nname = "quick"\nmax_length = [64, 128]\n'
     toml += '[[configuration]]\nmodel = "demo"\nprompt = "a, b"\n'
-    path.write_text(toml if suffix == ".toml" else json.dumps(entries))
-    found = read_configurations([str(path)])
+    path.write_text("\ufeff" + (toml if suffix == ".toml" else json.dumps(entries)), encoding="utf-8")
+    found = read_configurations([path])
     assert [c.name for c in found] == ["quick,max_length=64", "quick,max_length=128", "demo,prompt=a, b"]
 
 
@@ -216,10 +258,11 @@ def test_configurations_of_a_file(tmp_path: Path, suffix: str) -> None:
         (["a/demo", "b/demo"], "tell them apart with name="),
         (["demo,name=first stage"], "'first stage'"),
         ([",max_length=5"], "without a model"),
+        ([{"model": "demo", "max_length": []}], "max_length=[] makes no configuration"),
         (["nowhere.toml"], "nowhere.toml cannot be read"),
     ],
 )
-def test_bad_configurations(given: list[str], said: str) -> None:
+def test_bad_configurations(given: list[Any], said: str) -> None:
     with pytest.raises(OptionError) as refused:
         read_configurations(given)
     assert said in str(refused.value)
@@ -292,6 +335,18 @@ def test_the_store_survives_a_line_cut_short(tmp_path: Path) -> None:
     path.write_bytes(whole + b"garbage\n")
     with pytest.raises(DataError, match="line 4 is damaged"):
         Store(path, "data")
+    path.write_bytes(whole + b"\xff\n")
+    with pytest.raises(DataError, match="line 4 is damaged"):
+        Store(path, "data")
+
+
+@pytest.mark.parametrize("content", [b'{"player": "a"}\n{"player": "b"}', b"a note to myself"])
+def test_the_store_leaves_the_files_of_others_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "scores.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"scores\.jsonl is no file of this command"):
+        Store(path, "data")
+    assert path.read_bytes() == content
 
 
 def test_labels_are_spread() -> None:
