@@ -129,8 +129,9 @@ def rank(
             )
     ranked = order(scores, top_n or None, threshold)
     if as_json:
+        escapes = not sys.stdout.encoding.lower().startswith("utf")
         for index, score in ranked:
-            print(json.dumps({"index": index, "relevance_score": score, **rows[index]}, ensure_ascii=False))
+            print(json.dumps({"index": index, "relevance_score": score, **rows[index]}, ensure_ascii=escapes))
         return
     table = Table(title=escape(query), title_justify="left")
     for heading in ("score", "text", "from"):

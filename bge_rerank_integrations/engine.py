@@ -92,10 +92,8 @@ class Engine:
             thread.start()
         try:
             replicas = [worker.loaded.result() for worker in workers]
-        except (
-            BaseException
-        ):  # what still loads is waited for when this engine goes: torch aborts if Python ends under it
-            self._queue.close()
+        except BaseException:
+            self._queue.close()  # the finalizer waits for what still loads: torch aborts if Python ends under it
             raise
         if settings.token_budget is None:
             self._queue.token_budget = min(replica.token_budget() for replica in replicas)

@@ -161,7 +161,8 @@ def _score(
     """Score every query under configurations that share a pass.
 
     Queries go in fixed groups, and a group of which anything is missing is scored whole: then batches, and with them
-    scores, are those of a run that was not stopped."""
+    scores, are those of a run that was not stopped.
+    """
     shared = scorer.with_options(**asdict(members[0].options))
     cutoffs = [model.cutoff(member) for member in members] if model.has_cutoffs else []
     least = GPU_PAIRS if "cuda" in model.settings["devices"] else CPU_PAIRS

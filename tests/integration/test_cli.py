@@ -68,6 +68,15 @@ def test_as_a_module() -> None:
     assert json.loads(finished.stdout)["text"] == "one text"
 
 
+def test_json_on_a_terminal_that_is_not_utf_8() -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", "bge_rerank_integrations", "rank", "q", "--model", ENCODER, "--jsonl", "--json"],
+        env=os.environ | {"PYTHONIOENCODING": "ascii:strict"},
+        input='{"text": "caf\\u00e9 \\ud83d\\ude00"}', capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert json.loads(finished.stdout)["text"] == "café 😀"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
 @pytest.mark.parametrize(
     ("given", "expected"),
