@@ -242,6 +242,7 @@ def test_ctrl_c_while_a_model_loads_ends_in_good_order() -> None:
     """Loading stops at the next tensor, and Python waits for it: torch aborts where its threads outlive Python."""
     code = """
 import signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from bge_rerank_integrations import loading
 load_weights = loading.load_weights
 def interrupted(checkpoint, targets, ignored, abandoned):
