@@ -306,7 +306,7 @@ scorer.score("q", ["a"])
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0
-    assert finished.stdout in ("", "ClosedError\n")
+    assert finished.stdout.strip() in ("", "ClosedError")  # Python may end the thread between the word and the newline
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
