@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from enum import Enum
@@ -46,10 +45,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # where it is not UTF-8, nothing is lost
-    # Torch is loaded after this, and reads it then. Its threads wait for each other busily; where another process has
-    # the cores, each would wait a whole time slice for one that cannot run. docs/performance.md has the figures.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except (RerankError, ValueError, TypeError, OSError) as error:

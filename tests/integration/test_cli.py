@@ -77,23 +77,6 @@ def test_json_on_a_terminal_that_is_not_utf_8() -> None:
     assert json.loads(finished.stdout)["text"] == "café 😀"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP")
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [({}, "10000"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "passive"}, "0")],
-)
-def test_how_long_torch_waits_busily(given: dict[str, str], expected: str) -> None:
-    """Next to other processes a short time only, unless the user says otherwise."""
-    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
-    environment = {name: value for name, value in os.environ.items() if name not in names}
-    finished = subprocess.run(
-        [sys.executable, "-m", "bge_rerank_integrations", "rank", "q", "--model", ENCODER, "--json"],
-        env=environment | {"OMP_DISPLAY_ENV": "verbose"} | given,
-        input="one text", capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert f"GOMP_SPINCOUNT = '{expected}'" in finished.stderr
-
-
 def test_lines_of_standard_input(rank: Rank) -> None:
     ranked = rank(stdin="one text\n\nanother text, of several words\n")
     assert sorted(str(row["text"]) for row in ranked) == ["another text, of several words", "one text"]
