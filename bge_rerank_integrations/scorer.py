@@ -44,7 +44,7 @@ class Scorer:
         self._core = core
         self._options = options
         self._recipe = core.family.recipe(options)
-        self._inputs = core.family.inputs(options, _limits(core.family, options))
+        self._inputs = core.family.inputs(options, limits(core.family, options))
 
     def score(self, query: str, texts: Sequence[str], on_progress: Progress | None = None) -> list[float]:
         """Score every text for the query.
@@ -254,7 +254,7 @@ def _shifted(on_progress: Progress | None, start: int, total: int) -> Progress |
     return None if on_progress is None else lambda done, _: on_progress(start + done, total)
 
 
-def _limits(family: Family, options: ScoringOptions) -> Limits:
+def limits(family: Family, options: ScoringOptions) -> Limits:
     """How many tokens to keep, clamped to what the model's positions allow."""
     if options.max_length > family.longest:
         warnings.warn(

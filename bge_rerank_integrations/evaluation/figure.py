@@ -134,8 +134,8 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 
 def _shortened(name: str) -> str:
     """A long name, its long values cut, then its middle: the start tells the model, the end the last option."""
-    parts = name.split(",")
     if len(name) > LONGEST_NAME:
-        name = ",".join(part if len(part) <= LONGEST_PART else f"{part[: LONGEST_PART - 1]}…" for part in parts)
+        cut = (part if len(part) <= LONGEST_PART else f"{part[: LONGEST_PART - 1]}…" for part in name.split(","))
+        name = ",".join(cut)
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"

@@ -233,4 +233,4 @@ def _width(markup: str) -> int:
 
 def _wrapped(name: str, room: int) -> str:
     """A name in lines, broken between its options or at hyphens where it can be."""
-    return "\n".join(textwrap.wrap(name.replace(",", ", "), room))
+    return textwrap.fill(name.replace(",", ", "), room)

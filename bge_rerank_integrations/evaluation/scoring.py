@@ -20,10 +20,9 @@ from bge_rerank_integrations.evaluation.data import Dataset, Watch
 from bge_rerank_integrations.evaluation.store import Store
 from bge_rerank_integrations.families import family_class, find_family
 from bge_rerank_integrations.families.base import Family
-from bge_rerank_integrations.inputs import Limits
 from bge_rerank_integrations.loading import choose_devices, choose_dtype, find_checkpoint, load_scorer
 from bge_rerank_integrations.options import ScoringOptions
-from bge_rerank_integrations.scorer import Scorer
+from bge_rerank_integrations.scorer import Scorer, limits
 
 CPU_PAIRS, GPU_PAIRS = 64, 1024
 """Pairs to score in one call, at least: what is lost when the run is stopped, and what a GPU needs to be busy."""
@@ -123,9 +122,9 @@ def _check(family: Family, options: ScoringOptions) -> None:
     recipe = family.recipe(options)
     _ = family.checkpoint.tensors  # opens every file
     family.check_tensors()
-    family.inputs(options, Limits(query=options.query_max_length or options.max_length, passage=options.max_length))
     if options.max_length > family.longest:
         raise OptionError(f"max_length={options.max_length}: this model takes {family.longest} tokens at most")
+    family.inputs(options, limits(family, options))
     depth = recipe.depth(family.layers)
     if options.compress_ratio > 1 and not any(0 < layer < depth for layer in recipe.compress_layers):
         raise OptionError(
