@@ -13,11 +13,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bge_rerank_integrations.arguments import checked_pairs
 from bge_rerank_integrations.errors import CheckpointError, OptionError
-from bge_rerank_integrations.families import find_family
-from bge_rerank_integrations.inputs import Pair
 from bge_rerank_integrations.loading import choose_devices, find_checkpoint, load_scorer
+from bge_rerank_integrations.model.families import find_family
+from bge_rerank_integrations.model.inputs import Pair
+from bge_rerank_integrations.ranking import checked_pairs
 from bge_rerank_integrations.scorer import Scorer
 
 Devices = str | int | Sequence[str] | Sequence[int] | None

@@ -14,8 +14,8 @@ except ModuleNotFoundError as error:
 
     raise MissingExtraError("langchain-core", "langchain") from error
 
-from bge_rerank_integrations.adapting import RerankFields, ScorerFields
-from bge_rerank_integrations.arguments import check_top_n
+from bge_rerank_integrations.adapter_fields import RerankFields, ScorerFields
+from bge_rerank_integrations.ranking import check_top_n
 from bge_rerank_integrations.scorer import Ranked, rank
 
 SCORE_KEY = "relevance_score"

@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 
     raise MissingExtraError("llama-index-core", "llama-index") from error
 
-from bge_rerank_integrations.adapting import RerankFields
+from bge_rerank_integrations.adapter_fields import RerankFields
 from bge_rerank_integrations.scorer import rank
 
 RETRIEVAL_SCORE_KEY = "retrieval_score"

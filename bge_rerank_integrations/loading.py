@@ -14,22 +14,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from bge_rerank_integrations.batching import TokenSequence, pack
-from bge_rerank_integrations.checkpoint import Checkpoint
-from bge_rerank_integrations.engine import Engine, EngineSettings
+from bge_rerank_integrations.engine.engine import Engine, EngineSettings
+from bge_rerank_integrations.engine.queue import Row
 from bge_rerank_integrations.errors import CheckpointError, DeviceError, HubError, OptionError
-from bge_rerank_integrations.families import family_class, find_family
-from bge_rerank_integrations.families.base import Family, Recipe, RerankModel
-from bge_rerank_integrations.nn.decoder import DecoderShape
-from bge_rerank_integrations.nn.encoder import EncoderShape
-from bge_rerank_integrations.nn.int8 import Int8Linear, check_int8
-from bge_rerank_integrations.nn.linear import replace_linears
-from bge_rerank_integrations.nn.packed import PackedLinear, can_pack, round_up
+from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.families import family_class, find_family
+from bge_rerank_integrations.model.families.base import Family, Recipe, RerankModel
+from bge_rerank_integrations.model.nn.decoder import DecoderShape
+from bge_rerank_integrations.model.nn.encoder import EncoderShape
+from bge_rerank_integrations.model.nn.int8 import Int8Linear, check_int8
+from bge_rerank_integrations.model.nn.linear import replace_linears
+from bge_rerank_integrations.model.nn.onednn import PackedLinear, can_pack, round_up
+from bge_rerank_integrations.model.packing import TokenSequence, pack
+from bge_rerank_integrations.model.weights import load_weights
 from bge_rerank_integrations.options import HeadIndex, Scale, ScoringOptions
-from bge_rerank_integrations.queueing import Row
 from bge_rerank_integrations.scorer import Core, Scorer
 from bge_rerank_integrations.stats import Batch
-from bge_rerank_integrations.weights import load_weights
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
 HUB_FILES = [

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from bge_rerank_integrations.arguments import check_top_n, checked_pairs, pairs_of
-from bge_rerank_integrations.batching import TokenSequence
-from bge_rerank_integrations.engine import Deadline, Engine
+from bge_rerank_integrations.engine.engine import Deadline, Engine
+from bge_rerank_integrations.engine.queue import Request, Row
 from bge_rerank_integrations.errors import ScoreError
-from bge_rerank_integrations.families.base import Family, Recipe
-from bge_rerank_integrations.inputs import Limits, Pair
+from bge_rerank_integrations.model.families.base import Family, Recipe
+from bge_rerank_integrations.model.inputs import Limits, Pair
+from bge_rerank_integrations.model.packing import TokenSequence
 from bge_rerank_integrations.options import ScoringOptions
-from bge_rerank_integrations.queueing import Request, Row
+from bge_rerank_integrations.ranking import check_top_n, checked_pairs, pairs_of
 from bge_rerank_integrations.stats import Stats
 
 Progress = Callable[[int, int], object]

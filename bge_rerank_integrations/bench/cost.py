@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bge_rerank_integrations.nn.linear import Linear
-from bge_rerank_integrations.nn.packed import PackedLinear, can_pack
+from bge_rerank_integrations.model.nn.linear import Linear
+from bge_rerank_integrations.model.nn.onednn import PackedLinear, can_pack
 
 
 def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:

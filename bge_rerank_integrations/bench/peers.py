@@ -10,11 +10,18 @@ import ctypes
 import gc
 import json
 import os
+import runpy
 import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 from typing import Any
+
+if __package__:
+    from bge_rerank_integrations.machine import Memory
+else:  # run by its path: this package is not installed there, and the file beside it needs nothing that is
+    Memory = runpy.run_path(str(Path(__file__).parents[1] / "machine.py"))["Memory"]  # type: ignore[misc]
 
 
 class Ours:
@@ -269,33 +276,6 @@ def end_helpers() -> None:
     """
     if sys.platform == "linux" and (pause := getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)):
         pause(1)  # omp_pause_soft
-
-
-class Memory:
-    """Peak memory since it was made: of the GPU where torch has one in use, else of this process (Linux)."""
-
-    def __init__(self) -> None:
-        torch = sys.modules.get("torch")
-        self.cuda: Any = torch.cuda if torch and torch.cuda.is_available() and torch.cuda.is_initialized() else None
-        if self.cuda:
-            self.cuda.synchronize()
-            self.cuda.reset_peak_memory_stats()
-            self.before = self.cuda.memory_allocated()
-        elif sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # the peak starts anew
-            self.before = self._status("VmRSS")
-
-    def extra(self) -> int | None:
-        if self.cuda:
-            self.cuda.synchronize()
-            return int(self.cuda.max_memory_allocated() - self.before)
-        return self._status("VmHWM") - self.before if sys.platform == "linux" else None
-
-    def _status(self, key: str) -> int:
-        with open("/proc/self/status") as file:
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key))
 
 
 def serve(name: str) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,10 @@ from bge_rerank_integrations.bench.cost import Peak, needed_flops
 from bge_rerank_integrations.bench.shapes import PREFIX, write_random
 from bge_rerank_integrations.bench.workloads import WORKLOADS, Source
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.families import find_family
-from bge_rerank_integrations.inputs import Limits, Pair
 from bge_rerank_integrations.loading import choose_devices, choose_dtype, find_checkpoint
+from bge_rerank_integrations.machine import hardware, versions
+from bge_rerank_integrations.model.families import find_family
+from bge_rerank_integrations.model.inputs import Limits, Pair
 from bge_rerank_integrations.options import ScoringOptions
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
@@ -248,23 +247,3 @@ def _disagreement(timing: Timing, expected: list[float], scores: list[float], to
         correlation = statistics.correlation(expected, scores) if len(scores) > 1 else 1.0
         return None if correlation >= CORRELATION else f"scores correlate by {correlation:.3f} only"
     return None if timing.difference <= tolerance else f"scores differ by {timing.difference:.2g}"
-
-
-def hardware() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Of whatever is installed here and was perhaps measured."""
-    found = {"python": platform.python_version()}
-    for name in ("torch", "transformers", "sentence-transformers", "onnxruntime", "openvino", "FlagEmbedding"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

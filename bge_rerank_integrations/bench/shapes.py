@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from bge_rerank_integrations.checkpoint import Checkpoint
-from bge_rerank_integrations.demo.corpus import language_reference
+from bge_rerank_integrations.corpus import language_reference
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.families import family_class
+from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.families import family_class
 
 PREFIX = "random:"
 SPECIAL_TOKENS = {"bos": "s", "pad": "pad", "eos": "/s", "unk": "unk", "mask": "mask"}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 from tokenizers import Tokenizer
 
-from bge_rerank_integrations.demo.corpus import language_reference
-from bge_rerank_integrations.inputs import Pair
+from bge_rerank_integrations.corpus import language_reference
+from bge_rerank_integrations.model.inputs import Pair
 
 LONGEST = 480  # tokens of query and passage together: below 512, so that no peer cuts anything
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from bge_rerank_integrations.demo.corpus import Passage, language_reference
+from bge_rerank_integrations.corpus import Passage, language_reference
 from bge_rerank_integrations.loading import EMBEDDED
 from bge_rerank_integrations.retrieval import BM25Index
 from bge_rerank_integrations.scorer import Scorer

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from bge_rerank_integrations import __version__
-from bge_rerank_integrations.bench.run import hardware, versions
 from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.evaluation.configurations import FIRST_STAGE, Configuration, Given, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset, Watch, unwatched
@@ -24,6 +23,7 @@ from bge_rerank_integrations.evaluation.result import QUALITY, Result, Row, Seco
 from bge_rerank_integrations.evaluation.scoring import Timing, find_models, score_and_time
 from bge_rerank_integrations.evaluation.store import Store
 from bge_rerank_integrations.evaluation.trec import Run, ranked, write_run
+from bge_rerank_integrations.machine import hardware, versions
 
 
 def evaluate(

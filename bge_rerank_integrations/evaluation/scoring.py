@@ -12,15 +12,14 @@ from typing import Any
 import torch
 
 from bge_rerank_integrations import __version__
-from bge_rerank_integrations.bench.peers import Memory
-from bge_rerank_integrations.bench.run import hardware
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.evaluation.configurations import Configuration, Loading
 from bge_rerank_integrations.evaluation.data import Dataset, Watch
 from bge_rerank_integrations.evaluation.store import Store
-from bge_rerank_integrations.families import family_class, find_family
-from bge_rerank_integrations.families.base import Family
 from bge_rerank_integrations.loading import choose_devices, choose_dtype, find_checkpoint, load_scorer
+from bge_rerank_integrations.machine import Memory, hardware
+from bge_rerank_integrations.model.families import family_class, find_family
+from bge_rerank_integrations.model.families.base import Family
 from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.scorer import Scorer, limits
 

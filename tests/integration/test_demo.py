@@ -12,7 +12,7 @@ from transformers import XLMRobertaForSequenceClassification
 
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.cli import main
-from bge_rerank_integrations.demo.corpus import language_reference
+from bge_rerank_integrations.corpus import language_reference
 from bge_rerank_integrations.loading import find_checkpoint
 from bge_rerank_integrations.retrieval import BM25Index
 

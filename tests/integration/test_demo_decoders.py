@@ -12,8 +12,8 @@ import pytest
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.demo.training.evaluate import load_evaluation, quality
 from bge_rerank_integrations.demo.training.retrieval import retrieve
-from bge_rerank_integrations.inputs import Pair
 from bge_rerank_integrations.loading import find_checkpoint
+from bge_rerank_integrations.model.inputs import Pair
 
 QUERIES = ("What is the capital of France?", "What is the population of China?")
 TEXTS = ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bge_rerank_integrations import load_scorer
-from bge_rerank_integrations.demo.corpus import language_reference
+from bge_rerank_integrations.corpus import language_reference
 from bge_rerank_integrations.demo.show import QUESTIONS
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.loading import choose_dtype
@@ -54,8 +54,8 @@ def test_every_family(family: str) -> None:
 def test_processors_without_vnni_do_not_overflow() -> None:
     """oneDNN is told to do without; products of full eight-bit activations would then be cut off silently."""
     program = (
-        "import torch; from bge_rerank_integrations.nn.int8 import Int8Linear;"
-        "from bge_rerank_integrations.nn.linear import Linear;"
+        "import torch; from bge_rerank_integrations.model.nn.int8 import Int8Linear;"
+        "from bge_rerank_integrations.model.nn.linear import Linear;"
         "linear = Linear(64, 8).requires_grad_(False); linear.weight.fill_(1.0); linear.bias.fill_(0.0);"
         "print(Int8Linear(linear)(torch.ones(1, 64))[0, 0].item())"
     )

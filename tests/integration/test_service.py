@@ -76,7 +76,7 @@ class Fault:
 
 @pytest.mark.parametrize("stage", ["tokenizer", "forward"])
 def test_a_fault_costs_only_the_request_that_has_it(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bge_rerank_integrations import inputs
+    from bge_rerank_integrations.model import inputs
 
     with load_scorer(ENCODER, token_budget=16) as scorer:
         asked = requests(40, seed=2)

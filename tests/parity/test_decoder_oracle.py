@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import Gemma2Config, Gemma2Model, GemmaConfig, GemmaModel, PreTrainedModel
 
-from bge_rerank_integrations.families.decoding import _layer_places
-from bge_rerank_integrations.nn.decoder import DecoderShape, DecoderStack
-from bge_rerank_integrations.nn.layout import Layout
+from bge_rerank_integrations.model.families.decoder_base import _layer_places
+from bge_rerank_integrations.model.nn.decoder import DecoderShape, DecoderStack
+from bge_rerank_integrations.model.nn.layout import Layout
 
 LENGTHS = (17, 3, 40, 1, 17, 17)
 HEADS = [(4, 1, 16), (4, 2, 24), (3, 3, 32), (8, 4, 8)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bge_rerank_integrations import Scorer
-from bge_rerank_integrations.batching import TokenSequence, pack
+from bge_rerank_integrations.model.packing import TokenSequence, pack
 
 DECODERS = ("llm", "layerwise", "lightweight")
 QUERY = "What does the publisher of a reranker say about the order of passages, and of what use is it to anyone? " * 3

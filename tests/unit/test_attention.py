@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bge_rerank_integrations.nn import attention
-from bge_rerank_integrations.nn.layout import Layout
+from bge_rerank_integrations.model.nn import attention
+from bge_rerank_integrations.model.nn.layout import Layout
 
 CPU = torch.device("cpu")
 LENGTHS = (7, 7, 3, 1, 12)

@@ -8,7 +8,7 @@ import pytest
 
 from bge_rerank_integrations.catalog import MODELS, recommend
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.families import FAMILIES
+from bge_rerank_integrations.model.families import FAMILIES
 
 
 def test_six_models_of_the_known_families() -> None:

@@ -12,12 +12,12 @@ from queue import SimpleQueue
 import pytest
 import torch
 
-from bge_rerank_integrations.batching import TokenSequence
-from bge_rerank_integrations.engine import Engine, EngineSettings
+from bge_rerank_integrations.engine.engine import Engine, EngineSettings
+from bge_rerank_integrations.engine.queue import Queue, Request, Row
 from bge_rerank_integrations.errors import ClosedError, OptionError, OutOfMemory
-from bge_rerank_integrations.families.base import Recipe
 from bge_rerank_integrations.loading import CUDA_TOKEN_BUDGET, affordable_tokens
-from bge_rerank_integrations.queueing import Queue, Request, Row
+from bge_rerank_integrations.model.families.base import Recipe
+from bge_rerank_integrations.model.packing import TokenSequence
 
 LONG = 60  # seconds no test should ever wait
 

@@ -23,7 +23,7 @@ import json
 import random
 from pathlib import Path
 
-from bge_rerank_integrations.demo.corpus import Passage, join_paragraphs, language_reference
+from bge_rerank_integrations.corpus import Passage, join_paragraphs, language_reference
 from bge_rerank_integrations.demo.training import sources
 from bge_rerank_integrations.demo.training.data import GENERIC_TITLES, garble, sentences
 

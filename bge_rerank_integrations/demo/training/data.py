@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bge_rerank_integrations.demo.corpus import join_paragraphs, language_reference
+from bge_rerank_integrations.corpus import join_paragraphs, language_reference
 from bge_rerank_integrations.demo.training import sources
 from bge_rerank_integrations.demo.training.retrieval import retrieve
 from bge_rerank_integrations.demo.training.sources import Section

@@ -28,13 +28,13 @@ from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from bge_rerank_integrations.checkpoint import Checkpoint
 from bge_rerank_integrations.demo.training import student
-from bge_rerank_integrations.families import find_family
-from bge_rerank_integrations.families.decoding import SEPARATOR, CutoffFamily, DecoderModel
-from bge_rerank_integrations.families.lightweight import LightweightFamily, LightweightModel
-from bge_rerank_integrations.inputs import PROMPTS
-from bge_rerank_integrations.nn.decoder import DecoderStack
+from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.families import find_family
+from bge_rerank_integrations.model.families.decoder_base import SEPARATOR, CutoffFamily, DecoderModel
+from bge_rerank_integrations.model.families.lightweight import LightweightFamily, LightweightModel
+from bge_rerank_integrations.model.inputs import PROMPTS
+from bge_rerank_integrations.model.nn.decoder import DecoderStack
 
 WIDTH, LAYERS, HEADS, HEAD, FEED_FORWARD = 160, 8, 3, 64, 288
 START_LAYER = 2

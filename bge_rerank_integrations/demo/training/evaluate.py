@@ -21,7 +21,7 @@ import numpy as np
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.demo.training.metrics import bootstrap_interval, ndcg, standardised
 from bge_rerank_integrations.demo.training.retrieval import retrieve
-from bge_rerank_integrations.inputs import Pair
+from bge_rerank_integrations.model.inputs import Pair
 from bge_rerank_integrations.options import COMPRESS_RATIOS
 
 EVALUATION = Path(__file__).parent / "evaluation.jsonl.gz"

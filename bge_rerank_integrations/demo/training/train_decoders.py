@@ -21,15 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bge_rerank_integrations.batching import TokenSequence, in_order, pack
 from bge_rerank_integrations.demo.training import data, decoders
 from bge_rerank_integrations.demo.training.examples import CANDIDATES, QUERY_TOKENS, Labelled, draws
 from bge_rerank_integrations.demo.training.metrics import standardised
 from bge_rerank_integrations.demo.training.train import AVERAGING, Development, schedule
-from bge_rerank_integrations.families.base import Recipe
-from bge_rerank_integrations.families.lightweight import LightweightModel
-from bge_rerank_integrations.inputs import Limits, Pair, PairEncoder
 from bge_rerank_integrations.loading import find_checkpoint
+from bge_rerank_integrations.model.families.base import Recipe
+from bge_rerank_integrations.model.families.lightweight import LightweightModel
+from bge_rerank_integrations.model.inputs import Limits, Pair, PairEncoder
+from bge_rerank_integrations.model.packing import TokenSequence, in_order, pack
 from bge_rerank_integrations.options import ScoringOptions
 
 SHARE = 0.2  # of the encoder's training pages: what can be labelled and read once in the time there was

@@ -20,11 +20,11 @@ from typing import Protocol
 
 import torch
 
-from bge_rerank_integrations.batching import TokenSequence
-from bge_rerank_integrations.cache import ScoreCache
+from bge_rerank_integrations.engine.cache import ScoreCache
+from bge_rerank_integrations.engine.queue import Queue, Request, Row, Task
 from bge_rerank_integrations.errors import ClosedError, OptionError, OutOfMemory, QueueFull, Timeout
-from bge_rerank_integrations.families.base import Recipe
-from bge_rerank_integrations.queueing import Queue, Request, Row, Task
+from bge_rerank_integrations.model.families.base import Recipe
+from bge_rerank_integrations.model.packing import TokenSequence
 from bge_rerank_integrations.stats import Batch, Counters, Stats
 
 

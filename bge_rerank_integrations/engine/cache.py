@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from cachetools import LRUCache
 
-from bge_rerank_integrations.queueing import Row, Task
+from bge_rerank_integrations.engine.queue import Row, Task
 
 
 def key_of(task: Task) -> Hashable:

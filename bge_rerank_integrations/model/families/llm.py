@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bge_rerank_integrations.batching import PackedBatch
-from bge_rerank_integrations.checkpoint import Checkpoint
 from bge_rerank_integrations.errors import UnknownFamilyError
-from bge_rerank_integrations.families.base import Recipe
-from bge_rerank_integrations.families.decoding import DecoderConfig, DecoderFamily, DecoderModel, dot
-from bge_rerank_integrations.inputs import PROMPTS
-from bge_rerank_integrations.nn.decoder import DecoderShape
-from bge_rerank_integrations.weights import Target
+from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.families.base import Recipe
+from bge_rerank_integrations.model.families.decoder_base import DecoderConfig, DecoderFamily, DecoderModel, dot
+from bge_rerank_integrations.model.inputs import PROMPTS
+from bge_rerank_integrations.model.nn.decoder import DecoderShape
+from bge_rerank_integrations.model.packing import PackedBatch
+from bge_rerank_integrations.model.weights import Target
 
 
 class GemmaConfig(DecoderConfig):

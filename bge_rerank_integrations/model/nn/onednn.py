@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from bge_rerank_integrations.nn.linear import Linear
+from bge_rerank_integrations.model.nn.linear import Linear
 
 _NAMES = {
     None: ("none", ""),

@@ -10,8 +10,8 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from bge_rerank_integrations.checkpoint import Checkpoint
 from bge_rerank_integrations.errors import ClosedError, WeightsError
+from bge_rerank_integrations.model.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from bge_rerank_integrations.nn.layout import Layout, to_device
+from bge_rerank_integrations.model.nn.layout import Layout, to_device
 
 
 @dataclass(frozen=True)

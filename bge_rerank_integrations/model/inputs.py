@@ -12,9 +12,9 @@ from typing import Protocol
 
 from tokenizers import Tokenizer
 
-from bge_rerank_integrations.batching import TokenSequence
-from bge_rerank_integrations.checkpoint import tokenizer_errors
 from bge_rerank_integrations.errors import CheckpointError, OptionError
+from bge_rerank_integrations.model.checkpoint import tokenizer_errors
+from bge_rerank_integrations.model.packing import TokenSequence
 
 Pair = tuple[str, str]
 

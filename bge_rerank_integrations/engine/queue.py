@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bge_rerank_integrations.batching import TokenSequence, in_order
 from bge_rerank_integrations.errors import ClosedError
-from bge_rerank_integrations.families.base import Recipe
+from bge_rerank_integrations.model.families.base import Recipe
+from bge_rerank_integrations.model.packing import TokenSequence, in_order
 
 _CLOSED = "the scorer was closed before this request was scored"
 

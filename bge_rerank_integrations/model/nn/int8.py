@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bge_rerank_integrations.errors import DeviceError
-from bge_rerank_integrations.nn.activations import ACTIVATIONS
-from bge_rerank_integrations.nn.linear import Linear
+from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
+from bge_rerank_integrations.model.nn.linear import Linear
 
 _FLOOR = 1e-20
 """The least scale, for rows of zeros."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bge_rerank_integrations.nn.activations import ACTIVATIONS
+from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 
 
 class Linear(nn.Linear):

@@ -10,14 +10,14 @@ import torch
 from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from bge_rerank_integrations.checkpoint import CheckpointConfig
 from bge_rerank_integrations.errors import CheckpointError, OptionError
-from bge_rerank_integrations.families.base import Family, RerankModel
-from bge_rerank_integrations.inputs import PROMPTS, DecoderInputs, Limits, tokenize
-from bge_rerank_integrations.nn.activations import ACTIVATIONS
-from bge_rerank_integrations.nn.decoder import DecoderLayer, DecoderShape, DecoderStack
+from bge_rerank_integrations.model.checkpoint import CheckpointConfig
+from bge_rerank_integrations.model.families.base import Family, RerankModel
+from bge_rerank_integrations.model.inputs import PROMPTS, DecoderInputs, Limits, tokenize
+from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
+from bge_rerank_integrations.model.nn.decoder import DecoderLayer, DecoderShape, DecoderStack
+from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.options import ScoringOptions
-from bge_rerank_integrations.weights import Target
 
 SEPARATOR = "\n"
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bge_rerank_integrations.nn.attention import attend
-from bge_rerank_integrations.nn.layout import Layout
-from bge_rerank_integrations.nn.linear import Linear
+from bge_rerank_integrations.model.nn.attention import attend
+from bge_rerank_integrations.model.nn.layout import Layout
+from bge_rerank_integrations.model.nn.linear import Linear
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from bge_rerank_integrations.batching import PackedBatch
-from bge_rerank_integrations.checkpoint import Checkpoint, CheckpointConfig
 from bge_rerank_integrations.errors import UnknownFamilyError
-from bge_rerank_integrations.families.base import Family, Recipe, RerankModel
-from bge_rerank_integrations.inputs import EncoderInputs, EncoderTemplate, Limits
-from bge_rerank_integrations.nn.activations import ACTIVATIONS
-from bge_rerank_integrations.nn.encoder import EncoderLayer, EncoderShape, EncoderStack
+from bge_rerank_integrations.model.checkpoint import Checkpoint, CheckpointConfig
+from bge_rerank_integrations.model.families.base import Family, Recipe, RerankModel
+from bge_rerank_integrations.model.inputs import EncoderInputs, EncoderTemplate, Limits
+from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
+from bge_rerank_integrations.model.nn.encoder import EncoderLayer, EncoderShape, EncoderStack
+from bge_rerank_integrations.model.packing import PackedBatch
+from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.options import ScoringOptions
-from bge_rerank_integrations.weights import Target
 
 PREFIXES = {"xlm-roberta": "roberta", "roberta": "roberta", "camembert": "roberta", "bert": "bert"}
 """The name under which each model type keeps its encoder."""

@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bge_rerank_integrations.batching import PackedBatch
-from bge_rerank_integrations.checkpoint import Checkpoint
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.inputs import Limits, PairEncoder
+from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.inputs import Limits, PairEncoder
+from bge_rerank_integrations.model.packing import PackedBatch
+from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.options import HeadIndex, ScoringOptions
-from bge_rerank_integrations.weights import Target
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bge_rerank_integrations.nn.layout import Layout
+from bge_rerank_integrations.model.nn.layout import Layout
 
 
 def attend(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bge_rerank_integrations.inputs import Pair
+from bge_rerank_integrations.model.inputs import Pair
 
 
 def check_top_n(top_n: object) -> None:

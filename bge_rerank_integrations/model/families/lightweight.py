@@ -9,16 +9,16 @@ import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from bge_rerank_integrations.batching import PackedBatch
-from bge_rerank_integrations.checkpoint import Checkpoint
 from bge_rerank_integrations.errors import UnknownFamilyError
-from bge_rerank_integrations.families.base import Recipe
-from bge_rerank_integrations.families.decoding import CutoffFamily, DecoderConfig, DecoderModel, dot
-from bge_rerank_integrations.inputs import PROMPTS
-from bge_rerank_integrations.nn.decoder import DecoderShape, Stream
-from bge_rerank_integrations.nn.layout import Layout
+from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.families.base import Recipe
+from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
+from bge_rerank_integrations.model.inputs import PROMPTS
+from bge_rerank_integrations.model.nn.decoder import DecoderShape, Stream
+from bge_rerank_integrations.model.nn.layout import Layout
+from bge_rerank_integrations.model.packing import PackedBatch
+from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.options import ScoringOptions
-from bge_rerank_integrations.weights import Target
 
 Passages = tuple[tuple[int, int], ...]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from bge_rerank_integrations.checkpoint import Checkpoint
 from bge_rerank_integrations.errors import OptionError, UnknownFamilyError
-from bge_rerank_integrations.families.base import Family
+from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.families.base import Family
 
 FAMILIES = {
     "encoder": "EncoderFamily",
