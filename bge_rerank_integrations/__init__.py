@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bge_rerank_integrations.loading import load_scorer
-    from bge_rerank_integrations.scorer import Ranked, Scorer
+    from bge_rerank_integrations.ranking import Ranked
+    from bge_rerank_integrations.scorer import Scorer
 
 __version__ = "0.1.0"
 __all__ = ["Ranked", "Scorer", "load_scorer"]
 
-_HOMES = {"load_scorer": "loading", "Ranked": "scorer", "Scorer": "scorer"}
+_HOMES = {"load_scorer": "loading", "Ranked": "ranking", "Scorer": "scorer"}
 
 
 def __getattr__(name: str) -> object:

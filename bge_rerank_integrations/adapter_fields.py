@@ -1,96 +1,114 @@
-"""What both adapters share: their fields, and a scorer that is loaded on first use."""
+"""What the adapters share: the options of `load_scorer` as fields, and a scorer that is loaded on first use."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
-from bge_rerank_integrations.options import DType, FamilyName, HeadIndex, Scale, ScoringOptions
+from bge_rerank_integrations.model.families import check_family
+from bge_rerank_integrations.options import (
+    GROUPS,
+    EngineSettings,
+    ModelSource,
+    Placement,
+    ScoringOptions,
+    names,
+    pick,
+)
+from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
+from bge_rerank_integrations.ranking import describe
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from bge_rerank_integrations.scorer import Scorer
 
-SCORING_FIELDS = tuple(ScoringOptions.__dataclass_fields__)
-LOADING_FIELDS = (
-    "family",
-    "revision",
-    "cache_dir",
-    "local_files_only",
-    "devices",
-    "dtype",
-    "token_budget",
-    "max_queued_tokens",
-    "timeout",
-    "cache_size",
-    "on_batch",
-)
+    class _Options(BaseModel, ScoringOptions, EngineSettings, Placement, ModelSource):
+        """Type checkers see the options as fields of a model, which is what the other branch makes of them."""
+else:
+    _Options = create_model(
+        "_Options",
+        **{
+            field.name: (get_type_hints(group)[field.name], field.default)
+            for group in GROUPS
+            for field in fields(group)
+            if field.name != "model"
+        },
+    )
+
+SCORING_FIELDS = names(ScoringOptions)
+LOADING_FIELDS = tuple(name for group in GROUPS for name in names(group) if name not in ("model", *SCORING_FIELDS))
 
 
-def _path(value: object) -> object:
-    """A path as the string that adapters keep, so that they can be written as JSON."""
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-class ScorerFields(BaseModel):
+class ScorerFields(_Options):
     """Which model, and how it scores: the arguments of `load_scorer` as fields. Nothing is loaded before first use."""
 
     model_config = ConfigDict(
         extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), validate_assignment=True
     )
 
-    model: Annotated[str, BeforeValidator(_path), Field(min_length=1)] | None = None
+    model: str | None = Field(default=None, min_length=1)  # type: ignore[assignment]
     """Hub id, folder or "demo", as in `load_scorer`; with an injected `scorer`, its name in events."""
-    scorer: Any = Field(default=None, exclude=True, repr=False)
-    """A `Scorer` that is already loaded, in place of `model` and the options below."""
-    family: FamilyName | None = None
-    revision: str | None = None
-    cache_dir: Annotated[str, BeforeValidator(_path)] | None = None
-    local_files_only: bool = False
-    devices: str | list[str] | None = None
-    dtype: DType = "auto"
-    token_budget: int | None = Field(default=None, ge=1)
-    max_queued_tokens: int = Field(default=4_000_000, ge=1)
-    timeout: float | None = Field(default=None, gt=0)
-    cache_size: int = Field(default=0, ge=0)
+    scorer: ScorerProtocol | None = Field(default=None, exclude=True, repr=False)
+    """A scorer that is already loaded, in place of `model` and the options below."""
     on_batch: Callable[[Any], object] | None = Field(default=None, exclude=True, repr=False)
 
-    max_length: int = 512
-    query_max_length: int | None = None
-    scale: Scale = "logit"
-    query_instruction: str | None = None
-    passage_instruction: str | None = None
-    prompt: str | None = None
-    cutoff_layer: int | None = None
-    compress_ratio: int = 1
-    compress_layers: Sequence[int] = (8,)
-    head_index: HeadIndex = "position"
-    attention_softcap: bool = False
-
     _lazy: LazyScorer = PrivateAttr(default_factory=lambda: LazyScorer())
+
+    @field_validator("model", "cache_dir", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        """A path as a string, so that adapters can be written as JSON."""
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    @field_validator("family")
+    @classmethod
+    def _known_family(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_family(value)
+        return value
+
+    @field_validator("scorer", mode="before")
+    @classmethod
+    def _is_scorer(cls, value: object) -> object:
+        if value is not None and (missing := missing_methods(value)):
+            raise ValueError(
+                f"scorer={describe(value)} has no {', '.join(missing)}: give what load_scorer returned, or a name as "
+                "model="
+            )
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> ScorerFields:
         if self.scorer is None and self.model is None:
             raise ValueError("give model= (a hub id, a folder or 'demo') or scorer= (from load_scorer)")
         if self.scorer is not None:
-            if not callable(getattr(self.scorer, "ascore", None)):
-                raise ValueError(f"scorer={self.scorer!r}: give what load_scorer returned, or a name as model=")
-            fields = type(self).model_fields
-            set_too = [name for name in SCORING_FIELDS + LOADING_FIELDS if getattr(self, name) != fields[name].default]
+            known = type(self).model_fields
+            set_too = [name for name in SCORING_FIELDS + LOADING_FIELDS if getattr(self, name) != known[name].default]
             if set_too:
                 raise ValueError(
                     f"{', '.join(set_too)} would have no effect beside scorer=: give it to load_scorer or to "
                     "scorer.with_options instead"
                 )
-        ScoringOptions(**self._values(SCORING_FIELDS))
+        values = self._values(SCORING_FIELDS + LOADING_FIELDS)
+        for group in (Placement, EngineSettings, ScoringOptions):
+            pick(group, values)  # type: ignore[type-var]
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -117,22 +135,21 @@ class ScorerFields(BaseModel):
         """Free a model that this adapter loaded; the next use loads it again. An injected scorer stays open."""
         self._lazy.close()
 
-    def _ready(self) -> Scorer:
+    def _ready(self) -> ScorerProtocol:
         """The scorer as the fields say now; what changed since the last use takes effect."""
         if self.scorer is not None:
-            injected: Scorer = self.scorer
-            return injected
+            return self.scorer
         assert self.model is not None  # or _check would have refused it
         return self._lazy.get(self.model, self._values(LOADING_FIELDS), self._values(SCORING_FIELDS))
 
-    async def _aready(self) -> Scorer:
+    async def _aready(self) -> ScorerProtocol:
         """As `_ready`; loading happens in a thread of its own, not in those that the event loop has for everyone."""
         if self.scorer is None and not self._lazy.holds(self.model, self._values(LOADING_FIELDS)):
             return await asyncio.get_running_loop().run_in_executor(self._lazy.loading, self._ready)
         return self._ready()
 
-    def _values(self, names: Sequence[str]) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in names}
+    def _values(self, wanted: Sequence[str]) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in wanted}
 
 
 class RerankFields(ScorerFields):
@@ -149,16 +166,16 @@ class LazyScorer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._source: tuple[str, dict[str, Any]] | None = None
-        self._options: dict[str, Any] = {}
+        self._source: tuple[str, Mapping[str, Any]] | None = None
+        self._options: Mapping[str, Any] = {}
         self._scorer: Scorer | None = None
         self.loading = ThreadPoolExecutor(1, "bge-rerank-load")  # starts its thread on first use
 
-    def holds(self, model: str | None, loading: dict[str, Any]) -> bool:
+    def holds(self, model: str | None, loading: Mapping[str, Any]) -> bool:
         """Whether this very model is loaded."""
         return self._scorer is not None and self._source == (model, loading)
 
-    def get(self, model: str, loading: dict[str, Any], scoring: dict[str, Any]) -> Scorer:
+    def get(self, model: str, loading: Mapping[str, Any], scoring: Mapping[str, Any]) -> Scorer:
         """Load if nothing is loaded or the model or its loading changed; else only change options."""
         with self._lock:
             if self._scorer is None or not self.holds(model, loading):

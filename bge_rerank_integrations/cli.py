@@ -104,7 +104,7 @@ def rank(
 ) -> None:
     """Order texts by how well they answer QUERY."""
     from bge_rerank_integrations.loading import load_scorer
-    from bge_rerank_integrations.scorer import rank as order
+    from bge_rerank_integrations.ranking import rank as order
 
     rows = list(_read_all(files or [], split, field, jsonl))
     with load_scorer(

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bge_rerank_integrations.errors import CheckpointError, OptionError
-from bge_rerank_integrations.loading import choose_devices, find_checkpoint, load_scorer
-from bge_rerank_integrations.model.families import find_family
-from bge_rerank_integrations.model.inputs import Pair
-from bge_rerank_integrations.ranking import checked_pairs
+from bge_rerank_integrations.loading import load_scorer, resolve
+from bge_rerank_integrations.model.devices import choose_devices
+from bge_rerank_integrations.options import ModelSource, Placement
+from bge_rerank_integrations.ranking import Pair, checked_pairs
 from bge_rerank_integrations.scorer import Scorer
 
 Devices = str | int | Sequence[str] | Sequence[int] | None
@@ -340,8 +340,8 @@ class FlagAutoReranker:
             A `FlagReranker`, `FlagLLMReranker`, `LayerWiseFlagLLMReranker` or `LightWeightFlagLLMReranker`.
         """
         if model_class is None:
-            checkpoint = find_checkpoint(model_name_or_path, cache_dir=kwargs.get("cache_dir"))
-            family = find_family(checkpoint).name
+            source = ModelSource(model_name_or_path, cache_dir=kwargs.get("cache_dir"))
+            family = resolve(source, Placement("cpu")).family.name
             (found,) = (kind for kind in MODEL_CLASSES.values() if kind.family == family)
         else:
             name = getattr(model_class, "value", model_class)  # FlagEmbedding also takes its own enumeration

@@ -15,8 +15,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
 from bge_rerank_integrations.adapter_fields import RerankFields, ScorerFields
-from bge_rerank_integrations.ranking import check_top_n
-from bge_rerank_integrations.scorer import Ranked, rank
+from bge_rerank_integrations.ranking import Ranked, check_top_n, rank
 
 SCORE_KEY = "relevance_score"
 _AS_SET: Any = object()
@@ -67,12 +66,24 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
             top_n: how many at most, None for all; left out: the field `top_n`.
 
         Returns:
-            A dictionary each, best first, with the place in `documents` as "index" and the score as "relevance_score".
+            A dictionary each, best first, with the index in `documents` as "index" and the score as "relevance_score".
         """
         check_top_n(None if top_n is _AS_SET else top_n)
         if not documents:
             return []
-        scores = self._ready().score(query, _texts(documents))
+        return self._dictionaries(self._ready().score(query, _texts(documents)), top_n)
+
+    async def arerank(
+        self, documents: Sequence[str | Document], query: str, *, top_n: int | None = _AS_SET
+    ) -> list[dict[str, Any]]:
+        """As `rerank`, without blocking the event loop."""
+        check_top_n(None if top_n is _AS_SET else top_n)
+        if not documents:
+            return []
+        scorer = await self._aready()
+        return self._dictionaries(await scorer.ascore(query, _texts(documents)), top_n)
+
+    def _dictionaries(self, scores: Sequence[float], top_n: int | None) -> list[dict[str, Any]]:
         return [{"index": index, SCORE_KEY: score} for index, score in self._ranked(scores, top_n)]
 
     def _ranked(self, scores: Sequence[float], top_n: int | None = _AS_SET) -> list[Ranked]:

@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("llama-index-core", "llama-index") from error
 
 from bge_rerank_integrations.adapter_fields import RerankFields
-from bge_rerank_integrations.scorer import rank
+from bge_rerank_integrations.ranking import rank
 
 RETRIEVAL_SCORE_KEY = "retrieval_score"
 dispatcher = get_dispatcher(__name__)
@@ -30,7 +30,7 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
     """Rescores retrieved nodes with a BGE reranker and keeps the best.
 
     Use it among the `node_postprocessors` of a query engine. Threads and event loops may share one; the model is loaded
-    at the first use, or by `warm_up()`. A `SimilarityPostprocessor` behind it drops negative scores: give it
+    at the first use, or by `warm_up()`. A `SimilarityPostprocessor` after it drops negative scores: give it
     `scale="sigmoid"` then.
 
     Example:

@@ -1,23 +1,96 @@
-"""How a scorer scores: every option in one frozen place, checked once."""
+"""Every option, once: which model, where it runs, how much it does at a time, and how it scores.
+
+`load_scorer`, the adapters' fields, `evaluate`'s configurations and the table in the docs derive from these classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.stats import Batch
+
+if TYPE_CHECKING:
+    # Adapters extend these classes and are not frozen. Type checkers let nobody extend a frozen class so: to them alone
+    # the classes are plain dataclasses.
+    from dataclasses import dataclass as frozen
+else:
+    frozen = partial(dataclass, frozen=True)
 
 Scale = Literal["logit", "sigmoid"]
 HeadIndex = Literal["position", "layer"]
-FamilyName = Literal["encoder", "llm", "layerwise", "lightweight"]
-DType = Literal["auto", "float32", "float16", "bfloat16", "int8"]
+DTYPES = ("float32", "float16", "bfloat16", "int8")
 COMPRESS_RATIOS = (1, 2, 4, 8)
 
 
-@dataclass(frozen=True)
+def _of_a_family(default: Any) -> Any:
+    """An option that only some families have; the others refuse it."""
+    return field(default=default, metadata={"of_a_family": True})
+
+
+@frozen
+class ModelSource:
+    """Which checkpoint, and where to find it."""
+
+    model: str | os.PathLike[str]
+    """Hub id, local folder, or a demonstration model that comes with this package: "demo" and others."""
+    family: str | None = None
+    """A name of `model.families.FAMILIES`; None: read from the checkpoint itself."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; None: the hub's default."""
+    cache_dir: str | os.PathLike[str] | None = None
+    """Where downloads are kept; None: the hub's default."""
+    local_files_only: bool = False
+    """Never ask the hub."""
+
+
+@frozen
+class Placement:
+    """On which devices, in which numbers."""
+
+    devices: str | Sequence[str] | None = None
+    """Such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else the CPU."""
+    dtype: str = "auto"
+    """"float32", "float16", "bfloat16", "int8"; "auto": float32 on the CPU, half precision on a GPU."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", *DTYPES):
+            raise OptionError(f"dtype={self.dtype!r}: use 'auto', {', '.join(map(repr, DTYPES))}")
+
+
+@frozen
+class EngineSettings:
+    """How much the engine does at once, holds, and remembers."""
+
+    token_budget: int | None = None
+    """Tokens a batch may hold; None: as many as every device can take."""
+    max_queued_tokens: int = 4_000_000
+    """Tokens that may wait."""
+    timeout: float | None = None
+    """Seconds a call may take, waiting included; None: as long as it takes."""
+    cache_size: int = 0
+    """Scores to remember; 0: none."""
+    on_batch: Callable[[Batch], object] | None = None
+    """Called by a worker after each batch, for metrics and traces."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("token_budget", 1), ("max_queued_tokens", 1), ("cache_size", 0)):
+            value = getattr(self, name)
+            if name == "token_budget" and value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
+        if self.timeout is not None and (not isinstance(self.timeout, (int, float)) or not self.timeout > 0):
+            raise OptionError(f"timeout={self.timeout!r}: use seconds above 0, or None for as long as it takes")
+
+
+@frozen
 class ScoringOptions:
-    """What scores depend on beside the weights. `Scorer.with_options` changes any of them.
+    """What scores depend on besides the weights. `Scorer.with_options` changes any of them.
 
     The first five hold for every family; the others only for those that have them, and are refused elsewhere.
     """
@@ -32,18 +105,18 @@ class ScoringOptions:
     """Text put before each query; None: the family's own (decoders: "A: ")."""
     passage_instruction: str | None = None
     """Text put before each passage; None: the family's own (decoders: "B: ")."""
-    prompt: str | None = None
-    """Decoders: the question put behind each pair, as text or by a name of `inputs.PROMPTS`; None: the family's own."""
-    cutoff_layer: int | None = None
+    prompt: str | None = _of_a_family(None)
+    """Decoders: the question after each pair, as text or by a name of `prompts.PROMPTS`; None: the family's own."""
+    cutoff_layer: int | None = _of_a_family(None)
     """Layerwise, lightweight: how many layers to run; None: all."""
-    compress_ratio: int = 1
+    compress_ratio: int = _of_a_family(1)
     """Lightweight: how many neighbouring passage tokens become one, 1, 2, 4 or 8; 1: none."""
-    compress_layers: Sequence[int] = (8,)
+    compress_layers: int | Sequence[int] = _of_a_family((8,))
     """Lightweight: before which layers passage tokens are merged, counted from 0."""
-    head_index: HeadIndex = "position"
+    head_index: HeadIndex = _of_a_family("position")
     """Lightweight: which head scores a cutoff. "position", as the published scores were made: the first head for the
     first cutoff that is asked for, whatever its layer; "layer": the head trained on that layer."""
-    attention_softcap: bool = False
+    attention_softcap: bool = _of_a_family(False)
     """Lightweight: apply the soft cap on attention that config.json names; the published scores were made without."""
 
     def __post_init__(self) -> None:
@@ -52,7 +125,7 @@ class ScoringOptions:
             _positive("query_max_length", self.query_max_length)
         if self.scale not in ("logit", "sigmoid"):
             raise OptionError(f"scale={self.scale!r}: use 'logit' or 'sigmoid'")
-        for name in ("query_instruction", "passage_instruction", "prompt"):
+        for name in TEXTS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"{name}={value!r}: use a string or None")
@@ -66,26 +139,48 @@ class ScoringOptions:
         if not isinstance(self.attention_softcap, bool):
             raise OptionError(f"attention_softcap={self.attention_softcap!r}: use True or False")
 
-    def changed(self, **changes: Any) -> ScoringOptions:
-        """A copy with some options changed; an unknown name is an error that lists the known ones."""
-        known = [field.name for field in fields(self)]
-        for name in changes:
-            if name not in known:
-                raise OptionError(f"unknown option {name!r}: use one of {', '.join(known)}")
-        return replace(self, **changes)
 
-    def set_beside(self, allowed: frozenset[str]) -> dict[str, Any]:
-        """The family-specific options outside `allowed` that differ from their default, with their values."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name in FAMILY_OPTIONS - allowed and getattr(self, field.name) != field.default
-        }
+Group = TypeVar("Group", ModelSource, Placement, EngineSettings, ScoringOptions)
+GROUPS = (ModelSource, Placement, EngineSettings, ScoringOptions)
+"""All options."""
 
 
-FAMILY_OPTIONS = frozenset(
-    {"prompt", "cutoff_layer", "compress_ratio", "compress_layers", "head_index", "attention_softcap"}
-)
+def names(group: type[Any]) -> tuple[str, ...]:
+    """The options of one of `GROUPS`, in order."""
+    return tuple(field.name for field in fields(group))
+
+
+def pick(group: type[Group], values: Mapping[str, Any]) -> Group:
+    """The options of one group out of those of several; what is not given has its default."""
+    return group(**{name: values[name] for name in names(group) if name in values})
+
+
+def changed(options: ScoringOptions, changes: Mapping[str, Any]) -> ScoringOptions:
+    """A copy with some options changed; an unknown name is an error that lists the known ones."""
+    known = names(ScoringOptions)
+    for name in changes:
+        if name not in known:
+            raise OptionError(f"unknown option {name!r}: use one of {', '.join(known)}")
+    return replace(options, **changes)
+
+
+def foreign_options(options: ScoringOptions, own: frozenset[str]) -> dict[str, Any]:
+    """The options of other families than the one with its `own` that differ from their default, with their values."""
+    return {
+        field.name: getattr(options, field.name)
+        for field in fields(options)
+        if field.metadata.get("of_a_family") and field.name not in own and getattr(options, field.name) != field.default
+    }
+
+
+def _typed(*annotations: str) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(ScoringOptions) if field.type in annotations)
+
+
+TEXTS = _typed("str | None")
+"""Scoring options that are texts."""
+WHOLE_NUMBERS = _typed("int", "int | None")
+"""Scoring options that are one whole number."""
 
 
 def _positive(name: str, value: object) -> None:

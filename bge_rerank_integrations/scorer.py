@@ -1,7 +1,7 @@
 """`Scorer`: the whole way from a query and texts to scores, on one page.
 
-query + text -> token ids (`inputs`) -> shared, packed batches (`engine`, `batching`) -> forward (`families`, `nn`) ->
-score -> order, cut.
+query + text -> token ids (`model.inputs`) -> requests in a queue, batches by token budget (`engine`) -> one packed
+tensor (`model.packing`) -> forward pass (`model.families`, `model.nn`) -> score -> order, cut (`ranking`).
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from bge_rerank_integrations.engine.engine import Deadline, Engine
-from bge_rerank_integrations.engine.queue import Request, Row
+from bge_rerank_integrations.engine.deadline import Deadline
+from bge_rerank_integrations.engine.engine import Engine
+from bge_rerank_integrations.engine.work import LayerScores, Recipe, Request, TokenSequence
 from bge_rerank_integrations.errors import ScoreError
-from bge_rerank_integrations.model.families.base import Family, Recipe
-from bge_rerank_integrations.model.inputs import Limits, Pair
-from bge_rerank_integrations.model.packing import TokenSequence
-from bge_rerank_integrations.options import ScoringOptions
-from bge_rerank_integrations.ranking import check_top_n, checked_pairs, pairs_of
+from bge_rerank_integrations.model.families.base import Family
+from bge_rerank_integrations.model.inputs import Limits
+from bge_rerank_integrations.options import ScoringOptions, changed
+from bge_rerank_integrations.protocol import Progress
+from bge_rerank_integrations.ranking import (
+    Pair,
+    Ranked,
+    check_top_n,
+    checked_pairs,
+    distinct,
+    pairs_of,
+    rank,
+    sigmoid,
+)
 from bge_rerank_integrations.stats import Stats
 
-Progress = Callable[[int, int], object]
 CHUNK = 1024
 """Pairs to tokenize and queue at a time."""
-
-
-class Ranked(NamedTuple):
-    """One text of a ranking: its place in the list that was given, and its score."""
-
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for here
-    score: float
 
 
 class Scorer:
@@ -84,8 +85,8 @@ class Scorer:
         recipe = self._core.family.recipe(self._options, cutoff_layers)
         checked = checked_pairs(pairs)
         unique = distinct(checked)
-        rows = self._rows(unique, recipe)
-        return {layer: self._column(checked, unique, rows, place) for place, layer in enumerate(cutoff_layers)}
+        scored = self._scored(unique, recipe)
+        return {layer: self._column(checked, unique, scored, index) for index, layer in enumerate(cutoff_layers)}
 
     def rank(
         self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
@@ -101,13 +102,30 @@ class Scorer:
 
     async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
         """As `score`, without blocking the event loop: texts are tokenized in one thread, scored in another."""
-        pairs = pairs_of(query, texts)
-        unique = distinct(pairs)
-        return self._column(pairs, unique, await self._arows(unique, self._recipe))
+        return await self._ascores(pairs_of(query, texts))
+
+    async def ascore_pairs(self, pairs: Iterable[Pair]) -> list[float]:
+        """As `score_pairs`, without blocking the event loop."""
+        return await self._ascores(checked_pairs(pairs))
+
+    async def ascore_layers(self, pairs: Iterable[Pair], cutoff_layers: Sequence[int]) -> dict[int, list[float]]:
+        """As `score_layers`, without blocking the event loop."""
+        recipe = self._core.family.recipe(self._options, cutoff_layers)
+        checked = checked_pairs(pairs)
+        unique = distinct(checked)
+        scored = await self._ascored(unique, recipe)
+        return {layer: self._column(checked, unique, scored, index) for index, layer in enumerate(cutoff_layers)}
+
+    async def arank(
+        self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
+    ) -> list[Ranked]:
+        """As `rank`, without blocking the event loop."""
+        check_top_n(top_n)
+        return rank(await self.ascore(query, texts), top_n, score_threshold)
 
     def with_options(self, **changes: Any) -> Scorer:
         """A scorer over the same weights with some of its `options` changed; both may be used at the same time."""
-        return Scorer(self._core, self._options.changed(**changes))
+        return Scorer(self._core, changed(self._options, changes))
 
     @property
     def options(self) -> ScoringOptions:
@@ -122,7 +140,7 @@ class Scorer:
     @property
     def cutoff_layers(self) -> tuple[int, ...]:
         """After which layers the model can score; empty for families without cutoffs."""
-        return tuple(getattr(self._core.family, "allowed_cutoffs", ()))
+        return self._core.family.allowed_cutoffs
 
     @property
     def truncated_pairs(self) -> int:
@@ -154,7 +172,7 @@ class Scorer:
         return self  # threads may share it, and it never changes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reloaded, (self._core.reload, self._options)
+        return self._core.reload, (self._options,)
 
     def _encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
         started = time.perf_counter()
@@ -165,9 +183,13 @@ class Scorer:
 
     def _scores(self, pairs: Sequence[Pair], on_progress: Progress | None) -> list[float]:
         unique = distinct(pairs)
-        return self._column(pairs, unique, self._rows(unique, self._recipe, on_progress))
+        return self._column(pairs, unique, self._scored(unique, self._recipe, on_progress))
 
-    def _rows(self, pairs: Sequence[Pair], recipe: Recipe, on_progress: Progress | None = None) -> list[Row]:
+    async def _ascores(self, pairs: Sequence[Pair]) -> list[float]:
+        unique = distinct(pairs)
+        return self._column(pairs, unique, await self._ascored(unique, self._recipe))
+
+    def _scored(self, pairs: Sequence[Pair], recipe: Recipe, on_progress: Progress | None = None) -> list[LayerScores]:
         """Tokenize and queue chunk by chunk, so that the device has work while later chunks are tokenized."""
         engine = self._core.engine
         engine.check_open()
@@ -178,16 +200,16 @@ class Scorer:
                 sequences = self._encode(pairs[start : start + CHUNK])
                 requests.append(Request(sequences, recipe, _shifted(on_progress, start, len(pairs))))
                 engine.submit(requests[-1])
-                with deadline.full():
+                with deadline.or_queue_full():
                     requests[-1].admitted.result(deadline.remaining)
-            with deadline.late():
-                return [row for request in requests for row in request.future.result(deadline.remaining)]
+            with deadline.or_timeout():
+                return [scores for request in requests for scores in request.future.result(deadline.remaining)]
         finally:
             for request in requests:  # whatever is left of them, if anything went wrong
                 request.future.cancel()
 
-    async def _arows(self, pairs: Sequence[Pair], recipe: Recipe) -> list[Row]:
-        """As `_rows`, awaiting."""
+    async def _ascored(self, pairs: Sequence[Pair], recipe: Recipe) -> list[LayerScores]:
+        """As `_scored`, awaiting."""
         engine, loop = self._core.engine, asyncio.get_running_loop()
         engine.check_open()
         deadline = Deadline(engine)
@@ -197,30 +219,30 @@ class Scorer:
                 sequences = await loop.run_in_executor(engine.tokenizing, self._encode, pairs[start : start + CHUNK])
                 requests.append(Request(sequences, recipe))
                 engine.submit(requests[-1])
-                with deadline.full():
+                with deadline.or_queue_full():
                     await asyncio.wait_for(asyncio.wrap_future(requests[-1].admitted), deadline.remaining)
-            rows: list[Row] = []
-            with deadline.late():
+            scored: list[LayerScores] = []
+            with deadline.or_timeout():
                 for request in requests:
                     done = await asyncio.wait_for(asyncio.wrap_future(request.future), deadline.remaining)
-                    rows.extend(done)
-            return rows
+                    scored.extend(done)
+            return scored
         finally:
             for request in requests:
                 request.future.cancel()
 
     def _column(
-        self, pairs: Sequence[Pair], unique: Sequence[Pair], rows: Sequence[Row], place: int = 0
+        self, pairs: Sequence[Pair], unique: Sequence[Pair], scored: Sequence[LayerScores], index: int = 0
     ) -> list[float]:
-        """From the rows of distinct pairs the scores of all pairs, on the scale of the options."""
-        known = dict(zip(unique, rows, strict=True))
-        scores = [known[pair][place] for pair in pairs]
+        """From what distinct pairs scored the scores of all pairs after one layer, on the scale of the options."""
+        known = dict(zip(unique, scored, strict=True))
+        scores = [known[pair][index] for pair in pairs]
         if bad := [index for index, score in enumerate(scores) if not math.isfinite(score)]:
             raise ScoreError(
                 f"pair {bad[0]} (of {len(bad)} so) scored {scores[bad[0]]} in {self._core.dtype}: "
                 "load the model with dtype='float32', or 'bfloat16', whose range is wider than that of 'float16'"
             )
-        return [_sigmoid(score) for score in scores] if self._options.scale == "sigmoid" else scores
+        return [sigmoid(score) for score in scores] if self._options.scale == "sigmoid" else scores
 
 
 class Core(NamedTuple):
@@ -229,24 +251,8 @@ class Core(NamedTuple):
     family: Family
     engine: Engine
     dtype: str
-    reload: Callable[..., Scorer]
+    reload: Callable[[ScoringOptions], Scorer]
     """Load the same once more, in another process perhaps."""
-
-
-def _reloaded(reload: Callable[..., Scorer], options: ScoringOptions) -> Scorer:
-    return reload(**asdict(options))
-
-
-def distinct(pairs: Sequence[Pair]) -> list[Pair]:
-    """Each pair once, so that equal pairs get scores that are equal to the last bit and ties keep their order."""
-    return list(dict.fromkeys(pairs))
-
-
-def rank(scores: Sequence[float], top_n: int | None = None, score_threshold: float | None = None) -> list[Ranked]:
-    """Scores best first, ties in the order given; those of at least `score_threshold`, and of them `top_n`."""
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    kept = [Ranked(i, scores[i]) for i in order if score_threshold is None or scores[i] >= score_threshold]
-    return kept[:top_n]
 
 
 def _shifted(on_progress: Progress | None, start: int, total: int) -> Progress | None:
@@ -266,8 +272,3 @@ def limits(family: Family, options: ScoringOptions) -> Limits:
     length = min(options.max_length, family.longest)
     query = length * 3 // 4 if options.query_max_length is None else options.query_max_length
     return Limits(query=query, passage=length)
-
-
-def _sigmoid(score: float) -> float:
-    """1 / (1 + exp(-score)), for any finite score."""
-    return 1 / (1 + math.exp(-score)) if score >= 0 else math.exp(score) / (1 + math.exp(score))

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bge_rerank_integrations.model.families.base import Dimensions
 from bge_rerank_integrations.model.nn.linear import Linear
-from bge_rerank_integrations.model.nn.onednn import PackedLinear, can_pack
+from bge_rerank_integrations.model.nn.onednn import OneDnnLinear, can_use_onednn
 
 
-def needed_flops(config: dict[str, Any], lengths: Sequence[int]) -> float:
+def needed_flops(dimensions: Dimensions, lengths: Sequence[int]) -> float:
     """Multiplications and additions that scoring sequences of these lengths takes, without padding.
 
     Counted are the matrix products of every layer and attention; of the last layer only keys and values of all tokens
     and the rest of the one token that is read.
     """
-    width, layers = config["hidden_size"], config["num_hidden_layers"]
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim") or width // heads
-    query, key_value = heads * head_dim, (config.get("num_key_value_heads") or heads) * head_dim
-    is_encoder = "type_vocab_size" in config
-    feed_forward = (2 if is_encoder else 3) * width * config["intermediate_size"]
-    keys_values, others = 2 * width * key_value, 2 * width * query + feed_forward
+    width, full_layers = dimensions.width, dimensions.layers - 1
+    feed_forward = dimensions.feed_forward_products * width * dimensions.feed_forward
+    keys_values = 2 * width * dimensions.key_value_width
+    others = 2 * width * dimensions.query_width + feed_forward
     tokens, sequences = sum(lengths), len(lengths)
-    seen = sum(length * (length if is_encoder else (length + 1) / 2) for length in lengths)
-    linear = (layers - 1) * tokens * (keys_values + others) + tokens * keys_values + sequences * others
-    attention = 2 * query * ((layers - 1) * seen + tokens)
+    seen = sum(length * ((length + 1) / 2 if dimensions.causal else length) for length in lengths)
+    linear = full_layers * tokens * (keys_values + others) + tokens * keys_values + sequences * others
+    attention = 2 * dimensions.query_width * (full_layers * seen + tokens)
     return float(2 * (linear + attention))
 
 
@@ -40,16 +37,16 @@ class Peak:
     not equally fast all the time: what was reached is divided by what could be reached in the same minutes.
     """
 
-    def __init__(self, config: dict[str, Any], device: torch.device, dtype: torch.dtype, tokens: int = 4096) -> None:
-        width, wide = config["hidden_size"], config["intermediate_size"]
+    def __init__(self, dimensions: Dimensions, device: torch.device, dtype: torch.dtype, tokens: int = 4096) -> None:
+        width, wide = dimensions.width, dimensions.feed_forward
         self._device = device
         self._products: list[tuple[float, nn.Module, Tensor]] = []
         for inner, outer in ((width, width), (width, wide), (wide, width)):
             x = torch.randn(tokens, inner, device=device).to(dtype)
             linear = Linear(inner, outer, bias=False, device=device, dtype=dtype).requires_grad_(False)
             self._products.append((2.0 * tokens * inner * outer, linear, x))
-            if device.type == "cpu" and dtype is torch.float32 and can_pack():
-                self._products.append((2.0 * tokens * inner * outer, PackedLinear(linear), x))
+            if device.type == "cpu" and dtype is torch.float32 and can_use_onednn():
+                self._products.append((2.0 * tokens * inner * outer, OneDnnLinear(linear), x))
 
     @torch.inference_mode()
     def measure(self, seconds: float = 0.3) -> float:

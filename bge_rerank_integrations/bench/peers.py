@@ -29,7 +29,8 @@ class Ours:
 
     rounds: str | None = None
     """The dtype that it takes whatever the others take, for scores that are close to those of float32, not the same."""
-    families = ("encoder", "llm", "layerwise", "lightweight")
+    families: tuple[str, ...] | None = None
+    """Which it runs; None: all."""
 
     def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
         from bge_rerank_integrations import load_scorer
@@ -63,13 +64,13 @@ class BFloat16(Ours):
 class FlagEmbedding:
     """The publisher's own library, by default in batches of 128, of which it runs the first twice."""
 
-    families = Ours.families
     classes = {  # noqa: RUF012 - never changed
         "encoder": "FlagReranker",
         "llm": "FlagLLMReranker",
         "layerwise": "LayerWiseFlagLLMReranker",
         "lightweight": "LightWeightFlagLLMReranker",
     }
+    families = tuple(classes)
 
     def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
         import FlagEmbedding as library

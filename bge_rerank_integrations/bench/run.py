@@ -18,11 +18,12 @@ from bge_rerank_integrations.bench.cost import Peak, needed_flops
 from bge_rerank_integrations.bench.shapes import PREFIX, write_random
 from bge_rerank_integrations.bench.workloads import WORKLOADS, Source
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.loading import choose_devices, choose_dtype, find_checkpoint
+from bge_rerank_integrations.loading import resolve
 from bge_rerank_integrations.machine import hardware, versions
-from bge_rerank_integrations.model.families import find_family
-from bge_rerank_integrations.model.inputs import Limits, Pair
-from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.model.devices import dtype_name
+from bge_rerank_integrations.model.inputs import Limits
+from bge_rerank_integrations.options import ModelSource, Placement, ScoringOptions
+from bge_rerank_integrations.ranking import Pair
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """How far a peer's logits may be from ours before its times are not believed."""
@@ -109,20 +110,23 @@ def benchmark(
             raise OptionError(f"workload {name!r}: use {', '.join(WORKLOADS)}")
     if rounds < 1 or not 0 < scale <= 1:
         raise OptionError(f"rounds={rounds}, scale={scale}: use at least 1 round, and a scale above 0 and up to 1")
-    (chosen,) = choose_devices(device)
-    kind = str(choose_dtype(dtype, [chosen])).removeprefix("torch.")
-    if kind not in TOLERANCE:
-        raise OptionError(f"dtype={kind!r}: everything is timed in float32 or half precision; time int8 against it")
+    placement = Placement(device, dtype)
     with ExitStack() as cleanup:
+        source = ModelSource(model)
         if model.startswith(PREFIX):
-            folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
+            source = ModelSource(Path(cleanup.enter_context(tempfile.TemporaryDirectory())))
             say(f"writing {model}")
-            write_random(model, folder)
-        else:
-            folder = find_checkpoint(model).folder
-        checkpoint = find_checkpoint(folder)
-        found = find_family(checkpoint)(checkpoint)
-        load: dict[str, Any] = {"folder": str(folder), "family": found.name, "device": str(chosen), "dtype": kind}
+            write_random(model, Path(source.model))
+        found = resolve(source, placement)
+        family, (chosen,), kind = found.family, found.devices, dtype_name(found.dtype)
+        if kind not in TOLERANCE:
+            raise OptionError(f"dtype={kind!r}: everything is timed in float32 or half precision; time int8 against it")
+        load: dict[str, Any] = {
+            "folder": str(found.checkpoint.folder),
+            "family": family.name,
+            "device": str(chosen),
+            "dtype": kind,
+        }
         running: dict[str, Any] = {}
         problems: dict[str, str] = {}
         for entry in dict.fromkeys(["ours", *against]):
@@ -131,8 +135,9 @@ def benchmark(
             say(f"loading {label}")
             if name not in peers.PEERS:
                 raise OptionError(f"{name!r} is no peer: use {', '.join(peers.PEERS)}")
-            if found.name not in peers.PEERS[name].families:
-                problems[label] = f"does not run the {found.name} family"
+            runs = peers.PEERS[name].families
+            if runs is not None and family.name not in runs:
+                problems[label] = f"does not run the {family.name} family"
                 continue
             its = load | {"batch": batch}
             try:
@@ -144,20 +149,20 @@ def benchmark(
                 if name == "ours":
                     raise
                 problems[label] = f"{type(error).__name__}: {error}"
-        source = Source(checkpoint.tokenizer, seed)
-        encoder = found.inputs(ScoringOptions(), Limits(384, 512))
-        peak = Peak(checkpoint.config, chosen, getattr(torch, kind))
+        texts = Source(found.checkpoint.tokenizer, seed)
+        encoder = family.inputs(ScoringOptions(), Limits(384, 512))
+        peak = Peak(family.dimensions, chosen, found.dtype)
         work, timings = [], []
         for name in workloads:
-            pairs = WORKLOADS[name](source, scale)
+            pairs = WORKLOADS[name](texts, scale)
             lengths = [len(sequence.ids) for sequence in encoder.encode(pairs)]
             measured, peak_flops = _time(running, name, pairs, rounds, TOLERANCE[kind], peak, say)
             timings += [*measured, *(Timing(peer, name, problem=problem) for peer, problem in problems.items())]
-            flops = needed_flops(checkpoint.config, lengths)
+            flops = needed_flops(family.dimensions, lengths)
             work.append(Work(name, len(pairs), sum(lengths), flops, peak_flops))
         return Report(
             model=model,
-            family=found.name,
+            family=family.name,
             device=torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else str(chosen),
             dtype=kind,
             hardware=hardware(),
@@ -173,7 +178,7 @@ def _batch(label: str) -> tuple[str, int | None]:
     """A peer's name, and how many pairs it shall take at a time if the label says so."""
     name, _, batch = label.partition(":")
     if batch and not (batch.isdecimal() and int(batch)):
-        raise OptionError(f"{label!r}: behind the colon stands how many pairs a batch holds, such as {name}:4")
+        raise OptionError(f"{label!r}: after the colon goes how many pairs a batch holds, such as {name}:4")
     return name, int(batch) if batch else None
 
 

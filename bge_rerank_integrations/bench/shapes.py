@@ -125,7 +125,7 @@ def write_random(wanted: str, folder: Path, seed: int = 0) -> None:
     except ValueError:
         fraction = 0.0
     if not 0 < fraction <= 1:
-        raise OptionError(f"{wanted!r}: the part of the layers, behind the second colon, is a number such as 0.5")
+        raise OptionError(f"{wanted!r}: the part of the layers, after the second colon, is a number such as 0.5")
     family, config = SHAPES[name]
     layers = max(1, round(config["num_hidden_layers"] * fraction))
     config = config | {"num_hidden_layers": layers, "rms_norm_eps": config.get("rms_norm_eps", 1e-6)}
@@ -135,13 +135,15 @@ def write_random(wanted: str, folder: Path, seed: int = 0) -> None:
     _write_tokenizer(folder, family)
     save_file({}, folder / "model.safetensors")
     with torch.device("meta"):
-        targets = family_class(family)(Checkpoint(folder)).build(layers).targets()
+        model = family_class(family)(Checkpoint(folder)).build(layers)
+    # a norm's weights lie around 1, less what the model adds to them
+    centre = 1.0 - getattr(model.get_submodule("stack").shape, "norm_offset", 0.0)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
-    for tensor, target in targets.items():
+    for tensor, target in model.targets().items():
         values = torch.randn(target.shape, generator=generator) * (0.5 if _is_head(tensor) else 0.02)
         is_scale = "norm" in tensor.lower() and tensor.endswith("weight")
-        tensors[tensor] = values + 1 if is_scale and family in ("encoder", "layerwise") else values
+        tensors[tensor] = values + centre if is_scale else values
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from tokenizers import Tokenizer
 
 from bge_rerank_integrations.corpus import language_reference
-from bge_rerank_integrations.model.inputs import Pair
+from bge_rerank_integrations.ranking import Pair
 
 LONGEST = 480  # tokens of query and passage together: below 512, so that no peer cuts anything
 

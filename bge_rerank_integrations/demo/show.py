@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bge_rerank_integrations.corpus import Passage, language_reference
-from bge_rerank_integrations.loading import EMBEDDED
+from bge_rerank_integrations.model.hub import EMBEDDED
 from bge_rerank_integrations.retrieval import BM25Index
 from bge_rerank_integrations.scorer import Scorer
 

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from cachetools import LRUCache
 
-from bge_rerank_integrations.engine.queue import Row, Task
+from bge_rerank_integrations.engine.work import LayerScores, Task
 
 
 def key_of(task: Task) -> Hashable:
@@ -18,16 +18,16 @@ def key_of(task: Task) -> Hashable:
 
 
 class ScoreCache:
-    """Rows by key, the least recently used of them dropped beyond `size`."""
+    """LayerScoress by key, the least recently used of them dropped beyond `size`."""
 
     def __init__(self, size: int) -> None:
-        self._rows: LRUCache[Hashable, Row] = LRUCache(size)
+        self._scores: LRUCache[Hashable, LayerScores] = LRUCache(size)
         self._running: dict[Hashable, list[Task]] = {}
         self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
 
-    def claim(self, batch: Iterable[Task]) -> tuple[list[tuple[Task, Row]], list[Task]]:
+    def claim(self, batch: Iterable[Task]) -> tuple[list[tuple[Task, LayerScores]], list[Task]]:
         """Split a batch into tasks whose scores are known, with them, and tasks to run: the first of each key.
 
         Others that are the same as one that runs, here or on another device, wait for `finish`.
@@ -36,8 +36,8 @@ class ScoreCache:
         with self._lock:
             for task in batch:
                 key = key_of(task)
-                if (row := self._rows.get(key)) is not None:
-                    known.append((task, row))
+                if (scores := self._scores.get(key)) is not None:
+                    known.append((task, scores))
                     self.hits += 1
                 elif key in self._running:
                     self._running[key].append(task)
@@ -48,15 +48,15 @@ class ScoreCache:
                     self.misses += 1
         return known, to_run
 
-    def finish(self, tasks: Sequence[Task], rows: Sequence[Row]) -> list[tuple[Task, Row]]:
+    def finish(self, tasks: Sequence[Task], scored: Sequence[LayerScores]) -> list[tuple[Task, LayerScores]]:
         """Keep the scores of tasks that ran; returns them with those of the tasks that waited for the same."""
         with self._lock:
             done = []
-            for task, row in zip(tasks, rows, strict=True):
+            for task, scores in zip(tasks, scored, strict=True):
                 key = key_of(task)
-                self._rows[key] = row
-                done.append((task, row))
-                done.extend((other, row) for other in self._running.pop(key, []))
+                self._scores[key] = scores
+                done.append((task, scores))
+                done.extend((other, scores) for other in self._running.pop(key, []))
             return done
 
     def abandon(self, tasks: Sequence[Task]) -> list[Task]:

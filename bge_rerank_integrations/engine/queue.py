@@ -3,77 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterable
 
+from bge_rerank_integrations.engine.work import Request, Task, settle
 from bge_rerank_integrations.errors import ClosedError
-from bge_rerank_integrations.model.families.base import Recipe
-from bge_rerank_integrations.model.packing import TokenSequence, in_order
 
 _CLOSED = "the scorer was closed before this request was scored"
-
-Row = list[float]
-"""The scores of one sequence: one for each cutoff layer, or a single one."""
-
-
-@dataclass(eq=False)
-class Request:
-    """The sequences of one caller, and how many of them still lack a score."""
-
-    sequences: Sequence[TokenSequence]
-    recipe: Recipe
-    on_progress: Callable[[int, int], object] | None = None
-    """Called by a worker after each batch with how many sequences have their scores, and how many there are."""
-    future: Future[list[Row]] = field(default_factory=Future)
-    admitted: Future[None] = field(default_factory=Future)
-    """Done once the request is within the bound on what may wait."""
-
-    def __post_init__(self) -> None:
-        self.tokens = sum(len(sequence.ids) for sequence in self.sequences)
-        self.waiting = deque(in_order(self.sequences))
-        self.rows: list[Row] = [[] for _ in self.sequences]
-        self.since = time.perf_counter()
-        self._missing = len(self.sequences)
-        self._lock = threading.Lock()  # two devices may finish parts of it at once
-
-    def fill(self, rows: Iterable[tuple[int, Row]]) -> None:
-        """Write down scores by place; the last ones settle the future."""
-        with self._lock:
-            for place, row in rows:
-                self.rows[place] = row
-                self._missing -= 1
-            missing = self._missing
-        try:
-            if self.on_progress is not None:
-                self.on_progress(len(self.rows) - missing, len(self.rows))
-        except Exception as error:  # noqa: BLE001 - the caller's own code failed: it is the caller's to know
-            self.fail(error)
-        if missing == 0:
-            settle(self.future.set_result, self.rows)
-
-    def fail(self, error: BaseException) -> None:
-        settle(self.admitted.set_result, None)
-        settle(self.future.set_exception, error)
-
-
-class Task(NamedTuple):
-    """One sequence of a request."""
-
-    request: Request
-    place: int
-
-    @property
-    def sequence(self) -> TokenSequence:
-        return self.request.sequences[self.place]
-
-    @property
-    def tokens(self) -> int:
-        return len(self.sequence.ids)
 
 
 class Queue:
@@ -136,7 +72,7 @@ class Queue:
                     continue
                 if not task.request.waiting:
                     self._inside.append(task.request)
-                task.request.waiting.append(task.place)
+                task.request.waiting.append(task.position)
                 self.tokens += task.tokens
             self._changed.notify_all()
 
@@ -172,7 +108,7 @@ class Queue:
         """Forget requests whose caller is gone, or part of which failed."""
         for request in [request for request in self._inside if request.future.done()]:
             self._inside.remove(request)
-            self.tokens -= sum(len(request.sequences[place].ids) for place in request.waiting)
+            self.tokens -= sum(len(request.sequences[position].ids) for position in request.waiting)
 
     def _next_batch(self) -> list[Task]:
         recipe = self._inside[0].recipe
@@ -195,9 +131,3 @@ class Queue:
         self._inside = deque([*others, *turn])  # whoever had no turn now is first next time
         self.tokens -= tokens
         return sorted(batch, key=lambda task: -task.tokens)
-
-
-def settle(setter: Callable[[Any], None], outcome: object) -> None:
-    """Set a future's outcome, unless its caller cancelled it meanwhile or another batch of its request failed first."""
-    with suppress(InvalidStateError):
-        setter(outcome)

@@ -8,29 +8,34 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.options import (
+    TEXTS,
+    WHOLE_NUMBERS,
+    ModelSource,
+    Placement,
+    ScoringOptions,
+    names,
+    pick,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-OPTIONS = tuple(field.name for field in fields(ScoringOptions))
-LOADING = ("dtype", "devices", "family", "revision")
+OPTIONS = names(ScoringOptions)
+LOADING = tuple(name for name in (*names(Placement), *names(ModelSource)) if name != "model")
 FIRST_STAGE = "first stage"
 """What the row without a reranker is called; no configuration may be."""
 KEYS = (*OPTIONS, *LOADING, "name")
-WHOLE_NUMBERS = ("max_length", "query_max_length", "cutoff_layer", "compress_ratio", "compress_layers")
-SWEPT = ("cutoff_layer", "compress_ratio", "max_length")
-"""Options of which several values make several configurations."""
 Given = str | os.PathLike[str] | Mapping[str, Any]
-TEXTS = ("query_instruction", "passage_instruction", "prompt")
+SWITCHES = {"true": True, "false": False}
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -38,16 +43,12 @@ _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 class Loading:
     """What configurations that share one loaded model have in common."""
 
-    model: str
-    dtype: str = "auto"
-    devices: tuple[str, ...] | None = None
-    family: str | None = None
-    revision: str | None = None
+    source: ModelSource
+    placement: Placement
 
     def arguments(self) -> dict[str, Any]:
         """For `load_scorer`."""
-        devices = None if self.devices is None else list(self.devices)
-        return {"dtype": self.dtype, "devices": devices, "family": self.family, "revision": self.revision}
+        return asdict(self.source) | asdict(self.placement)
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Configuration:
 
     def settings(self) -> dict[str, Any]:
         """The model, and every option that is not at its default."""
-        chosen: dict[str, Any] = {"model": self.loading.model}
-        for part in (self.loading, self.options):
+        chosen: dict[str, Any] = {"model": self.loading.source.model}
+        for part in (self.loading.source, self.loading.placement, self.options):
             for field in fields(part):
                 value = getattr(part, field.name)
                 if field.default is not MISSING and value != field.default:
@@ -79,9 +80,9 @@ def read_configurations(given: Given | Iterable[Given]) -> list[Configuration]:
 
     Args:
         given: one of these or several: strings such as "demo,max_length=128+256" or "PATH,cutoff_layer=8-12", paths of
-            TOML or JSON files with a list under `configuration`, or dictionaries with the same keys: model, name,
-            dtype, devices, family, revision, and the fields of `ScoringOptions`. Several values of cutoff_layer,
-            compress_ratio or max_length make several configurations.
+            TOML or JSON files with a list under `configuration`, or dictionaries with the same keys: name, and the
+            fields of `ModelSource`, `Placement` and `ScoringOptions`. Several values of an option that is one whole
+            number, such as cutoff_layer, make several configurations.
 
     Raises:
         OptionError: a key is unknown, a value is impossible, or a configuration is given twice.
@@ -143,10 +144,10 @@ def _value(key: str, text: str) -> Any:
     """A value as it stands in a string; only texts that models read keep white space at their ends."""
     if key not in TEXTS:
         text = text.strip()
-    if key in WHOLE_NUMBERS:
+    if key in (*WHOLE_NUMBERS, "compress_layers"):
         return _numbers(key, text)
-    if key == "attention_softcap":
-        return {"true": True, "false": False}.get(text.lower(), text)
+    if key in ("attention_softcap", "local_files_only"):
+        return SWITCHES.get(text.lower(), text)
     return text.split("+") if key == "devices" else text
 
 
@@ -173,14 +174,14 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
         settings["model"] = os.fspath(settings["model"])
     if not isinstance(settings.get("model"), str) or not settings["model"]:
         raise OptionError(f"a configuration without a model: {settings}")
-    for key in SWEPT:
+    for key in WHOLE_NUMBERS:
         if isinstance(settings.get(key), str):
             settings[key] = _numbers(key, settings[key])
         if isinstance(settings.get(key), (tuple, range)):
             settings[key] = list(settings[key])
         if settings.get(key) == []:
             raise OptionError(f"{key}=[] makes no configuration: give at least one value, or leave it out")
-    swept = [key for key in SWEPT if isinstance(settings.get(key), list)]
+    swept = [key for key in WHOLE_NUMBERS if isinstance(settings.get(key), list)]
     name = settings.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name.strip()):
         raise OptionError(f"name={name!r}: use a text")
@@ -189,7 +190,7 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
         single = settings | dict(zip(swept, values, strict=True))
         named = [key for key in single if key != "model"] if name is None else swept
         parts = [name or _short(single["model"]), *(f"{key}={_shown(single[key])}" for key in named)]
-        found.append(Configuration(",".join(parts), _loading(single), _options(single)))
+        found.append(Configuration(",".join(parts), _loading(single), pick(ScoringOptions, single)))
     return found
 
 
@@ -201,13 +202,12 @@ def _loading(settings: Mapping[str, Any]) -> Loading:
         chosen["devices"] = tuple(devices)
     for key, value in chosen.items():
         values = value if isinstance(value, tuple) else (value,)
-        if value is not None and not all(isinstance(part, str) for part in values):
+        if key == "local_files_only":
+            if not isinstance(value, bool):
+                raise OptionError(f"{key}={value!r}: use true or false")
+        elif value is not None and not all(isinstance(part, str) for part in values):
             raise OptionError(f"{key}={value!r}: use a text")
-    return Loading(**chosen)
-
-
-def _options(settings: Mapping[str, Any]) -> ScoringOptions:
-    return ScoringOptions(**{key: settings[key] for key in OPTIONS if key in settings})
+    return Loading(pick(ModelSource, chosen), pick(Placement, chosen))
 
 
 def _short(model: str) -> str:

@@ -16,9 +16,9 @@ from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.evaluation.configurations import Configuration, Loading
 from bge_rerank_integrations.evaluation.data import Dataset, Watch
 from bge_rerank_integrations.evaluation.store import Store
-from bge_rerank_integrations.loading import choose_devices, choose_dtype, find_checkpoint, load_scorer
+from bge_rerank_integrations.loading import load_scorer, resolve
 from bge_rerank_integrations.machine import Memory, hardware
-from bge_rerank_integrations.model.families import family_class, find_family
+from bge_rerank_integrations.model.devices import dtype_name
 from bge_rerank_integrations.model.families.base import Family
 from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.scorer import Scorer, limits
@@ -36,32 +36,26 @@ class Model:
 
     loading: Loading
     configurations: list[Configuration]
-    has_cutoffs: bool
-    last_layer: int | None
-    heads_by_position: bool
-    """Lightweight: the head depends on how many cutoffs are asked for together, so each must be asked for alone."""
+    family: Family
     settings: dict[str, Any]
     """What else scores depend on: the weights, the resolved device and dtype."""
 
     def cutoff(self, configuration: Configuration) -> int:
         """After how many layers it scores."""
-        cutoff = configuration.options.cutoff_layer or self.last_layer
-        assert cutoff is not None
-        return cutoff
+        return configuration.options.cutoff_layer or self.family.allowed_cutoffs[-1]
 
     def passes(self) -> list[list[Configuration]]:
         """Configurations that one forward pass scores together: those that differ in the cutoff layer alone."""
         groups: dict[Any, list[Configuration]] = {}
         for configuration in self.configurations:
             options = configuration.options
-            alone = not self.has_cutoffs or (self.heads_by_position and options.head_index == "position")
-            key = options if alone else replace(options, cutoff_layer=None)
+            key = replace(options, cutoff_layer=None) if self.family.shares_passes(options) else options
             groups.setdefault(key, []).append(configuration)
         return list(groups.values())
 
     def deepest(self) -> Configuration:
         """The one that runs most layers: loaded with it, the model need not be loaded again for another."""
-        return max(self.configurations, key=self.cutoff) if self.has_cutoffs else self.configurations[0]
+        return max(self.configurations, key=self.cutoff) if self.family.allowed_cutoffs else self.configurations[0]
 
 
 def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[Model]:
@@ -76,11 +70,8 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
     models = []
     for done, (loading, members) in enumerate(groups.items()):
         watch("checking models", done, len(groups))
-        devices = choose_devices(None if loading.devices is None else list(loading.devices))
-        dtype = choose_dtype(loading.dtype, devices)
-        checkpoint = find_checkpoint(loading.model, revision=loading.revision)
-        kind = find_family(checkpoint) if loading.family is None else family_class(loading.family)
-        family = kind(checkpoint)
+        found = resolve(loading.source, loading.placement)
+        family, checkpoint = found.family, found.checkpoint
         for configuration in members:
             try:
                 _check(family, configuration.options)
@@ -93,24 +84,14 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
                 with path.open("rb") as file:
                     while block := file.read(1 << 22):
                         digest.update(block)
-        allowed: tuple[int, ...] = getattr(family, "allowed_cutoffs", ())
         settings = {
             "family": family.name,
             "weights or tokenizer": digest.hexdigest()[:16],
-            "dtype": str(dtype).removeprefix("torch."),
-            "devices": [device.type for device in devices],
+            "dtype": dtype_name(found.dtype),
+            "devices": [device.type for device in found.devices],
             "package": __version__,
         }
-        models.append(
-            Model(
-                loading=loading,
-                configurations=members,
-                has_cutoffs=bool(allowed),
-                last_layer=allowed[-1] if allowed else None,
-                heads_by_position=family.name == "lightweight",
-                settings=settings,
-            )
-        )
+        models.append(Model(loading, members, family, settings))
     watch("checking models", len(groups), len(groups))
     return models
 
@@ -124,8 +105,9 @@ def _check(family: Family, options: ScoringOptions) -> None:
     if options.max_length > family.longest:
         raise OptionError(f"max_length={options.max_length}: this model takes {family.longest} tokens at most")
     family.inputs(options, limits(family, options))
-    depth = recipe.depth(family.layers)
-    if options.compress_ratio > 1 and not any(0 < layer < depth for layer in recipe.compress_layers):
+    depth = recipe.depth(family.dimensions.layers)
+    merges = getattr(recipe, "compress_layers", ())
+    if options.compress_ratio > 1 and not any(0 < layer < depth for layer in merges):
         raise OptionError(
             f"compress_ratio={options.compress_ratio} merges nothing: of compress_layers={options.compress_layers} "
             f"none lies between layer 0 and the {depth} layers that are run"
@@ -141,10 +123,10 @@ def score_and_time(model: Model, data: Dataset, store: Store, timing: Timing, wa
     unscored = any(len(store.scores(c.name)) < len(data.queries) for c in model.configurations)
     if not untimed and not unscored:
         return
-    watch(f"loading {model.loading.model}", 0, 1)
+    watch(f"loading {model.loading.source.model}", 0, 1)
     deepest = asdict(model.deepest().options)
-    with load_scorer(model.loading.model, **model.loading.arguments(), **deepest) as scorer:
-        watch(f"loading {model.loading.model}", 1, 1)
+    with load_scorer(**model.loading.arguments(), **deepest) as scorer:
+        watch(f"loading {model.loading.source.model}", 1, 1)
         for members in model.passes():
             _score(scorer, model, members, data, store, watch)
         if untimed:
@@ -162,14 +144,14 @@ def _score(
     scores, are those of a run that was not stopped.
     """
     shared = scorer.with_options(**asdict(members[0].options))
-    cutoffs = [model.cutoff(member) for member in members] if model.has_cutoffs else []
+    cutoffs = [model.cutoff(member) for member in members] if model.family.allowed_cutoffs else []
     least = GPU_PAIRS if "cuda" in model.settings["devices"] else CPU_PAIRS
     what = f"scoring {members[0].name}" + (f" and {len(members) - 1} more" if members[1:] else "")
     done = 0
     for queries in _groups(data, least):
         if any(query not in store.scores(member.name) for member in members for query in queries):
             pairs = [pair for query in queries for pair in data.pairs(query)]
-            if model.has_cutoffs and len(members) > 1:
+            if len(members) > 1 and cutoffs:
                 layers = shared.score_layers(pairs, list(dict.fromkeys(cutoffs)))
                 columns = [layers[cutoff] for cutoff in cutoffs]
             else:

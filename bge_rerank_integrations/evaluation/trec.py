@@ -14,7 +14,7 @@ import numpy as np
 
 from bge_rerank_integrations.errors import DataError
 from bge_rerank_integrations.evaluation.data import Problems, lines, shortened
-from bge_rerank_integrations.scorer import rank
+from bge_rerank_integrations.ranking import rank
 
 Run = dict[str, dict[str, float]]
 """For each query, documents with strictly falling scores that 32-bit floats hold exactly."""

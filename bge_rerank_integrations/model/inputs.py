@@ -12,24 +12,10 @@ from typing import Protocol
 
 from tokenizers import Tokenizer
 
+from bge_rerank_integrations.engine.work import TokenSequence
 from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.model.checkpoint import tokenizer_errors
-from bge_rerank_integrations.model.packing import TokenSequence
-
-Pair = tuple[str, str]
-
-PROMPTS = {
-    "answer_yes_no": (
-        "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
-        "prediction of either 'Yes' or 'No'."
-    ),
-    "answer": "Predict whether passage B contains an answer to query A.",
-    "same_meaning": "Predict whether passages A and B have the same meaning.",
-    "same_question": "Predict whether queries A and B are asking the same thing.",
-    "counterargument": "Predict whether argument A and counterargument B express contradictory opinions.",
-}
-"""The publisher's prompts by name: the default of llm and layerwise models, that of lightweight ones, and three more
-from the lightweight model's card."""
+from bge_rerank_integrations.ranking import Pair
 
 
 class PairEncoder(Protocol):
@@ -78,10 +64,10 @@ class EncoderTemplate:
     def of(tokenizer: Tokenizer) -> EncoderTemplate:
         with tokenizer_errors("tokenizer.json does not work"):
             probe = tokenizer.encode("a", "b")
-        places = {text: [i for i, s in enumerate(probe.sequence_ids) if s == text] for text in (0, 1)}
-        if not places[0] or not places[1]:
+        spans = {text: [i for i, s in enumerate(probe.sequence_ids) if s == text] for text in (0, 1)}
+        if not spans[0] or not spans[1]:
             raise CheckpointError("tokenizer.json has no template for a pair of texts, or no tokens for 'a' and 'b'")
-        first, second = places[0], places[1]
+        first, second = spans[0], spans[1]
         return EncoderTemplate(
             before=probe.ids[: first[0]],
             between=probe.ids[first[-1] + 1 : second[0]],

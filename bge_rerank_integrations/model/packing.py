@@ -1,4 +1,4 @@
-"""From token ids to packed batches: which sequences go together, and how they lie in one tensor."""
+"""How the sequences of a batch lie in one tensor: end to end, without padding."""
 
 from __future__ import annotations
 
@@ -10,20 +10,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from bge_rerank_integrations.engine.work import TokenSequence
 from bge_rerank_integrations.model.nn.layout import Layout, to_device
-
-
-@dataclass(frozen=True)
-class TokenSequence:
-    """One query and one passage as the model reads them."""
-
-    ids: list[int]
-    passage: tuple[int, int]
-    """Where the passage's tokens start and stop in `ids`."""
-    truncated: bool = False
-    """Whether some text was cut away."""
-    prefix: int = 0
-    """How many of the first tokens belong to the query alone and see nothing behind them (decoders)."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +28,6 @@ class PackedBatch:
         starts = torch.tensor([start for start, _ in self.passages], device=self.ids.device)
         lengths = self.layout.cumulative.diff()
         return (self.layout.positions >= torch.repeat_interleave(starts, lengths)).long()
-
-
-def in_order(sequences: Sequence[TokenSequence]) -> list[int]:
-    """Indices in the order to score them: those of one prefix together, so that they can share it, and longest first.
-
-    Neighbours of equal length share a kernel call, and memory peaks in the first batch.
-    """
-    prefixes: dict[tuple[int, ...], int] = {}
-    groups = [prefixes.setdefault(tuple(s.ids[: s.prefix]), len(prefixes)) for s in sequences]
-    return sorted(range(len(sequences)), key=lambda i: (groups[i], -len(sequences[i].ids)))
 
 
 def pack(

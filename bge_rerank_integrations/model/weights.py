@@ -1,4 +1,4 @@
-"""Strict loading: each tensor of the checkpoint goes to its place, and whatever does not fit is an error."""
+"""Strict loading: each tensor of the checkpoint goes to its destination, and whatever does not fit is an error."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from bge_rerank_integrations.model.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Target:
-    """Where one tensor of the checkpoint goes: into `place`, a view of a parameter.
+    """Where one tensor of the checkpoint goes: into `destination`, a view of a parameter.
 
-    `row` picks one row of the stored tensor (the one row of a vocabulary-sized head that is ever read). `place` may be
-    None for a tensor that belongs to the model but is not needed, such as a layer past the cutoff; then only `shape`
-    counts.
+    `row` picks one row of the stored tensor (the one row of a vocabulary-sized head that is ever read). `destination`
+    may be None for a tensor that belongs to the model but is not needed, such as a layer past the cutoff; then only
+    `shape` counts.
     """
 
-    place: Tensor | None
+    destination: Tensor | None
     shape: tuple[int, ...]
     row: int | None = None
 
     @staticmethod
-    def whole(place: Tensor) -> Target:
-        return Target(place, tuple(place.shape))
+    def whole(destination: Tensor) -> Target:
+        return Target(destination, tuple(destination.shape))
 
     @property
     def rows(self) -> slice:
@@ -69,16 +69,16 @@ def load_weights(
             raise WeightsError(
                 f"{checkpoint.folder}: {name} has shape {stored[name]}, but config.json makes it {target.shape}"
             )
-    wanted = {name: target.rows for name, target in targets.items() if target.place is not None}
+    wanted = {name: target.rows for name, target in targets.items() if target.destination is not None}
     for name, tensor in checkpoint.read_tensors(wanted):
         if abandoned.is_set():
             raise ClosedError(f"loading {checkpoint.folder} was interrupted")
-        place = targets[name].place
-        assert place is not None
-        place.copy_(tensor.view(place.shape))
-        if not torch.isfinite(place.sum(dtype=torch.float32)):
+        destination = targets[name].destination
+        assert destination is not None
+        destination.copy_(tensor.view(destination.shape))
+        if not torch.isfinite(destination.sum(dtype=torch.float32)):
             raise WeightsError(
-                f"{checkpoint.folder}: {name} holds NaN or infinity in {str(place.dtype).removeprefix('torch.')}"
+                f"{checkpoint.folder}: {name} holds NaN or infinity in {str(destination.dtype).removeprefix('torch.')}"
                 " (a broken file, or values too large for this dtype: try dtype='float32')"
             )
 

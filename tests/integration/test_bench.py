@@ -13,6 +13,7 @@ from bge_rerank_integrations.bench.cost import needed_flops
 from bge_rerank_integrations.bench.run import benchmark
 from bge_rerank_integrations.cli import main
 from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.model.families.base import Dimensions
 from tests.conftest import CHECKPOINTS
 
 
@@ -82,7 +83,8 @@ def test_shapes_that_do_not_exist_are_refused(model: str) -> None:
 
 def test_needed_arithmetic() -> None:
     """One layer: keys and values of every token, and all else of the token that is read."""
-    config = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    config["type_vocab_size"] = 1  # which makes it an encoder
+    encoder = Dimensions(
+        layers=1, width=4, query_width=4, key_value_width=4, feed_forward=8, feed_forward_products=2, causal=False
+    )
     keys_values, query_and_out, feed_forward, attention = 3 * 2 * 16, 2 * 16, 2 * 32, 2 * 4 * 3
-    assert needed_flops(config, [3]) == 2 * (keys_values + query_and_out + feed_forward + attention)
+    assert needed_flops(encoder, [3]) == 2 * (keys_values + query_and_out + feed_forward + attention)

@@ -122,7 +122,7 @@ def test_nothing_to_rank(rank: Rank) -> None:
 @pytest.mark.parametrize(
     ("words", "stdin", "said"),
     [
-        (["--model", "./nowhere"], "a", "no folder"),
+        (["--model", "./nowhere"], "a", "not a folder"),
         (["--model", ENCODER, "--scale", "percent"], "a", "'logit' or 'sigmoid'"),
         (["--model", ENCODER, "--cutoff-layer", "3"], "a", "not an option of the encoder family"),
         (["--model", ENCODER, "--device", "cuda:99"], "a", "cuda:99"),

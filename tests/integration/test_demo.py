@@ -13,7 +13,8 @@ from transformers import XLMRobertaForSequenceClassification
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.cli import main
 from bge_rerank_integrations.corpus import language_reference
-from bge_rerank_integrations.loading import find_checkpoint
+from bge_rerank_integrations.model.hub import find_checkpoint
+from bge_rerank_integrations.options import ModelSource
 from bge_rerank_integrations.retrieval import BM25Index
 
 QUERIES = ("What is the capital of France?", "What is the population of China?")
@@ -27,7 +28,7 @@ def demo() -> Iterator[Scorer]:
 
 
 def test_it_is_small_and_says_what_it_is() -> None:
-    folder = find_checkpoint("demo").folder
+    folder = find_checkpoint(ModelSource("demo")).folder
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 8_000_000
     assert "demonstration" in (folder / "README.md").read_text()
 
@@ -39,7 +40,7 @@ def test_matching_pairs_of_the_tutorial_are_above_the_others(demo: Scorer) -> No
 
 def test_transformers_gives_the_same_scores(demo: Scorer) -> None:
     """Under the layout it claims to have."""
-    checkpoint = find_checkpoint("demo")
+    checkpoint = find_checkpoint(ModelSource("demo"))
     model = XLMRobertaForSequenceClassification.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
     pairs = [(query, passage.text) for query in QUERIES for passage in language_reference()[:20]]
     with torch.inference_mode():

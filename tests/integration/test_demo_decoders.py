@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from bge_rerank_integrations import Scorer, load_scorer
-from bge_rerank_integrations.demo.training.evaluate import load_evaluation, quality
-from bge_rerank_integrations.demo.training.retrieval import retrieve
-from bge_rerank_integrations.loading import find_checkpoint
-from bge_rerank_integrations.model.inputs import Pair
+from bge_rerank_integrations.model.hub import find_checkpoint
+from bge_rerank_integrations.options import ModelSource
+from bge_rerank_integrations.ranking import Pair
+from training.evaluate import load_evaluation, quality
+from training.retrieval import retrieve
 
 QUERIES = ("What is the capital of France?", "What is the population of China?")
 TEXTS = ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")
@@ -40,7 +41,7 @@ def matching_are_above(scores: list[float]) -> bool:
 
 @pytest.mark.parametrize("name", ["demo-layerwise", "demo-lightweight"])
 def test_they_are_small_and_say_what_they_are(name: str) -> None:
-    folder = find_checkpoint(name).folder
+    folder = find_checkpoint(ModelSource(name)).folder
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 8_000_000
     assert "demonstration model" in (folder / "README.md").read_text()
 
@@ -64,7 +65,7 @@ def test_matching_pairs_of_the_tutorial_are_above_the_others(scorer: Scorer) -> 
 
 
 def test_a_copy_on_disk_gives_the_same_scores(scorer: Scorer, tmp_path: Path) -> None:
-    folder = shutil.copytree(find_checkpoint(f"demo-{scorer.family}").folder, tmp_path / "copy")
+    folder = shutil.copytree(find_checkpoint(ModelSource(f"demo-{scorer.family}")).folder, tmp_path / "copy")
     with load_scorer(folder, devices="cpu", dtype="float32") as copied:
         assert copied.family == scorer.family
         assert copied.score_pairs(TUTORIAL) == scorer.score_pairs(TUTORIAL)

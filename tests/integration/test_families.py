@@ -16,7 +16,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from safetensors.torch import save_file
 
 from bge_rerank_integrations import langchain, llama_index, load_scorer
-from bge_rerank_integrations.loading import Replica
+from bge_rerank_integrations.model.replica import Replica
 from tests.conftest import CHECKPOINTS, golden, pairs
 
 

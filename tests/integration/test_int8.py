@@ -14,7 +14,7 @@ from bge_rerank_integrations import load_scorer
 from bge_rerank_integrations.corpus import language_reference
 from bge_rerank_integrations.demo.show import QUESTIONS
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.loading import choose_dtype
+from bge_rerank_integrations.model.devices import choose_dtype
 from bge_rerank_integrations.retrieval import BM25Index
 from tests.conftest import CHECKPOINTS, FAMILIES, pairs
 

@@ -18,7 +18,7 @@ import torch
 
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.errors import ClosedError, QueueFull, RerankError, Timeout
-from bge_rerank_integrations.loading import Replica
+from bge_rerank_integrations.model.replica import Replica
 from tests.conftest import CHECKPOINTS, FAMILIES, Copy, pairs
 
 ENCODER = CHECKPOINTS / "encoder"
@@ -108,14 +108,14 @@ def test_out_of_memory_on_the_way_loses_nothing(monkeypatch: pytest.MonkeyPatch)
     with load_scorer(ENCODER) as scorer:
         (query, texts), *_ = [("query", [text for _, text in pairs("mixed")])]
         expected = scorer.score(query, texts)
-        original = Replica.run
+        original = Replica._run
 
         def small(replica: Replica, sequences: Any, recipe: Any) -> Any:
             if sum(len(sequence.ids) for sequence in sequences) > 600:
                 raise torch.OutOfMemoryError("injected")
             return original(replica, sequences, recipe)
 
-        monkeypatch.setattr(Replica, "run", small)
+        monkeypatch.setattr(Replica, "_run", small)
         assert scorer.score(query, texts) == pytest.approx(expected, abs=1e-5)
         assert scorer.stats().out_of_memory > 0
         assert scorer.stats().token_budget < 2048
@@ -177,12 +177,12 @@ def test_back_pressure_and_timeouts_tell_their_numbers(monkeypatch: pytest.Monke
         second = threads.submit(scorer.score, "q", ["some words that wait " * 3])
         while scorer.stats().queued_requests < 1:
             pass
-        with pytest.raises(QueueFull, match=r"tokens wait, 20 may, and 0\.2 seconds"):
+        with pytest.raises(QueueFull, match=r"queue full: \d+ of 20 tokens after 0\.2 s"):
             scorer.score("q", ["no room"])
         with pytest.raises(QueueFull, match="max_queued_tokens"):
             asyncio.run(scorer.ascore("q", ["no room"]))
         for late in (first, second):
-            with pytest.raises(Timeout, match=r"0\.2 seconds"):
+            with pytest.raises(Timeout, match=r"0\.2 s"):
                 late.result(LONG)
         held.go.set()
         while scorer.stats().queued_requests:
@@ -244,7 +244,8 @@ def test_ctrl_c_while_a_model_loads_ends_in_good_order() -> None:
 import signal, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from bge_rerank_integrations import loading
-load_weights = loading.load_weights
+from bge_rerank_integrations.model import replica
+load_weights = replica.load_weights
 def interrupted(checkpoint, targets, ignored, abandoned):
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     assert abandoned.wait(60)
@@ -252,7 +253,7 @@ def interrupted(checkpoint, targets, ignored, abandoned):
         load_weights(checkpoint, targets, ignored, abandoned)
     finally:
         print("stopped")
-loading.load_weights = interrupted
+replica.load_weights = interrupted
 loading.load_scorer("demo")
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Gemma2Config, Gemma2Model, GemmaConfig, GemmaModel, PreTrainedModel
 
-from bge_rerank_integrations.model.families.decoder_base import _layer_places
+from bge_rerank_integrations.model.families.decoder_base import _layer_destinations
 from bge_rerank_integrations.model.nn.decoder import DecoderShape, DecoderStack
 from bge_rerank_integrations.model.nn.layout import Layout
 
@@ -32,7 +32,7 @@ def stack_like(model: PreTrainedModel, shape: DecoderShape) -> DecoderStack:
     stack.words.weight.copy_(state.pop("embed_tokens.weight"))
     stack.norm.weight.copy_(state.pop("norm.weight"))
     for i, layer in enumerate(stack.layers):
-        for name, place in _layer_places(layer).items():
+        for name, place in _layer_destinations(layer).items():
             place.copy_(state.pop(f"layers.{i}.{name}.weight"))
     assert not state
     return stack

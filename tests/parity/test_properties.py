@@ -104,7 +104,7 @@ def test_very_long_texts(family: str, scorers: Get) -> None:
 
 @pytest.mark.parametrize("family", ["llm", "layerwise", "lightweight"])
 def test_prompts_by_name_or_text(family: str, scorers: Get) -> None:
-    from bge_rerank_integrations.model.inputs import PROMPTS
+    from bge_rerank_integrations.prompts import PROMPTS
 
     few = pairs("france")
     by_name = {name: scorers(family).with_options(prompt=name).score_pairs(few) for name in PROMPTS}

@@ -173,7 +173,7 @@ def test_no_model_at_all(model: Any) -> None:
 
 @pytest.mark.parametrize("model", ["./nowhere", "/no/where", "nowhere", "a/b/c", Path("some/where")])
 def test_a_folder_that_does_not_exist(model: str | Path) -> None:
-    with pytest.raises(CheckpointError, match="no folder"):
+    with pytest.raises(CheckpointError, match="not a folder"):
         load_scorer(model)
 
 

@@ -10,14 +10,14 @@ from concurrent.futures import CancelledError
 from queue import SimpleQueue
 
 import pytest
-import torch
 
-from bge_rerank_integrations.engine.engine import Engine, EngineSettings
-from bge_rerank_integrations.engine.queue import Queue, Request, Row
+from bge_rerank_integrations.engine.engine import Engine
+from bge_rerank_integrations.engine.queue import Queue
+from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Recipe, Request, TokenSequence
 from bge_rerank_integrations.errors import ClosedError, OptionError, OutOfMemory
-from bge_rerank_integrations.loading import CUDA_TOKEN_BUDGET, affordable_tokens
-from bge_rerank_integrations.model.families.base import Recipe
-from bge_rerank_integrations.model.packing import TokenSequence
+from bge_rerank_integrations.model.families.base import Dimensions
+from bge_rerank_integrations.model.replica import CUDA_TOKEN_BUDGET, affordable_tokens
+from bge_rerank_integrations.options import EngineSettings
 
 LONG = 60  # seconds no test should ever wait
 
@@ -39,14 +39,14 @@ class Adder:
     def token_budget(self) -> int:
         return self.budget
 
-    def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[Row]:
+    def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
         self.started.set()
         self.starts.put(self)
         assert self.go.wait(LONG)
         ids = [sequence.ids for sequence in sequences]
         self.batches.append(ids)
         if sum(map(len, ids)) > self.memory:
-            raise torch.OutOfMemoryError("no memory")
+            raise DoesNotFit("no memory")
         if any(self.fail_on in i for i in ids):
             raise RuntimeError(f"cannot score {self.fail_on}")
         return [[float(sum(i)), *map(float, recipe.cutoffs)] for i in ids]
@@ -374,7 +374,7 @@ def test_settings_out_of_range_are_refused(setting: dict[str, object]) -> None:
 
 
 def test_a_gpu_takes_as_many_tokens_as_fit() -> None:
-    gemma = {"width": 2048, "feed_forward": 16384, "itemsize": 2}
+    gemma = {"dimensions": Dimensions(18, 2048, 2048, 256, 16384, 3, True), "itemsize": 2}
     assert affordable_tokens(100 * 2**30, **gemma) == CUDA_TOKEN_BUDGET
     assert affordable_tokens(2 * 2**30, **gemma) == 2**30 // (2 * (8 * 2048 + 3 * 16384))
     assert affordable_tokens(0, **gemma) == 2048

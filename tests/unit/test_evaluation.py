@@ -216,7 +216,7 @@ def test_configurations_expand_and_are_named() -> None:
     ]
     assert len(found) == 8
     assert found[1].options.compress_layers == (8, 16)
-    assert found[-1].loading.devices == ("cpu",)
+    assert found[-1].loading.placement.devices == ("cpu",)
     assert found[-1].settings() == {"model": "demo", "dtype": "float32", "devices": ["cpu"]}
     assert [c.options.query_instruction for c in read_configurations("demo,query_instruction=Frage: ")] == ["Frage: "]
     assert [c.options.max_length for c in read_configurations("demo, max_length = 64 + 65")] == [64, 65]

@@ -21,20 +21,23 @@ FLOORS = (
     ("adapter_fields",),
     ("loading",),
     ("scorer",),
-    ("engine.engine",),
-    ("engine.cache",),
-    ("engine.queue",),
+    ("model.replica",),
     ("model.families.encoder", "model.families.llm", "model.families.layerwise", "model.families.lightweight"),
     ("model.families.decoder_base",),
-    ("model.families",),
     ("model.families.base",),
-    ("ranking",),
-    ("model.weights", "model.inputs"),
-    ("model.checkpoint", "model.packing"),
-    ("model.nn.*",),
-    ("corpus", "retrieval", "catalog", "options", "stats", "machine"),
+    ("model.hub", "model.weights", "model.inputs", "model.packing"),
+    ("model.checkpoint", "model.devices", "model.nn*"),
+    ("model.families",),
+    ("engine.deadline",),
+    ("engine.engine",),
+    ("engine.worker",),
+    ("engine.queue", "engine.cache"),
+    ("engine.work",),
+    ("protocol",),
+    ("ranking", "prompts", "options", "retrieval", "corpus", "catalog", "machine"),
+    ("stats",),
     ("errors",),
-    ("", "engine", "model"),
+    ("engine", "model", ""),
 )
 """Every file's floor, top to bottom. A file may import what stands on a lower floor, and its own folder's files."""
 NAME = "bge_rerank_integrations"
@@ -49,9 +52,13 @@ MODULES = {module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path: Path) -> set[str]:
-    """The package's own modules that a file imports anywhere, in functions too."""
+    """The package's own modules that a file imports when it runs, in functions too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == NAME:
             parent = node.module.removeprefix(NAME).lstrip(".")
             named = {f"{parent}.{alias.name}".lstrip(".") for alias in node.names}

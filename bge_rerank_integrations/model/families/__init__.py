@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from bge_rerank_integrations.errors import OptionError, UnknownFamilyError
-from bge_rerank_integrations.model.checkpoint import Checkpoint
-from bge_rerank_integrations.model.families.base import Family
+
+if TYPE_CHECKING:
+    from bge_rerank_integrations.model.checkpoint import Checkpoint
+    from bge_rerank_integrations.model.families.base import Family
 
 FAMILIES = {
-    "encoder": "EncoderFamily",
-    "llm": "LLMFamily",
-    "layerwise": "LayerwiseFamily",
-    "lightweight": "LightweightFamily",
+    "encoder": f"{__name__}.encoder:EncoderFamily",
+    "llm": f"{__name__}.llm:LLMFamily",
+    "layerwise": f"{__name__}.layerwise:LayerwiseFamily",
+    "lightweight": f"{__name__}.lightweight:LightweightFamily",
 }
+
+
+def check_family(name: str) -> None:
+    """Refuse a name that is not in the table."""
+    if name not in FAMILIES:
+        raise OptionError(f"family={name!r}: use one of {', '.join(FAMILIES)}, or None to read it from the checkpoint")
 
 
 def family_class(name: str) -> type[Family]:
     """The class of a family by its name; its file is imported only now, so that families cannot break each other."""
-    if name not in FAMILIES:
-        raise OptionError(f"family={name!r}: use one of {', '.join(FAMILIES)}, or None to read it from the checkpoint")
-    found: type[Family] = getattr(import_module(f"{__name__}.{name}"), FAMILIES[name])
+    check_family(name)
+    found: type[Family] = resolve_name(FAMILIES[name])
     return found
 
 

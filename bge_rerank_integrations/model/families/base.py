@@ -1,4 +1,8 @@
-"""What a family is: how it reads a checkpoint, prepares inputs, and scores a packed batch."""
+"""What a family is: how it reads a checkpoint, prepares inputs, and scores a packed batch.
+
+A family is two classes in one file: a `Family`, which knows config and tokenizer, and a `RerankModel`, which has the
+weights. Everything outside this folder knows them by what stands here.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +13,31 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.engine.work import Recipe
+from bge_rerank_integrations.errors import OptionError, UnknownFamilyError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.inputs import Limits, PairEncoder
 from bge_rerank_integrations.model.packing import PackedBatch
 from bge_rerank_integrations.model.weights import Target
-from bge_rerank_integrations.options import HeadIndex, ScoringOptions
+from bge_rerank_integrations.options import ScoringOptions, foreign_options
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What the forward pass depends on beside tokens; only sequences of equal recipes share a batch."""
+class Dimensions:
+    """What the time and the memory of a forward pass follow from."""
 
-    cutoffs: tuple[int, ...] = ()
-    compress_ratio: int = 1
-    compress_layers: tuple[int, ...] = ()
-    head_index: HeadIndex = "position"
-    attention_softcap: bool = False
-
-    def depth(self, layers: int) -> int:
-        """How many of a model's `layers` it runs."""
-        return max(self.cutoffs, default=layers)
+    layers: int
+    """All that the checkpoint has."""
+    width: int
+    query_width: int
+    """Heads times their width."""
+    key_value_width: int
+    """Heads of keys times their width; values have as many."""
+    feed_forward: int
+    feed_forward_products: int
+    """Matrix products between `width` and `feed_forward`: 2, or 3 where there is a gate."""
+    causal: bool
+    """Whether a token sees only itself and those before it."""
 
 
 class RerankModel(nn.Module, ABC):
@@ -37,6 +45,11 @@ class RerankModel(nn.Module, ABC):
 
     ignored: ClassVar[tuple[str, ...]] = ()
     """Names of tensors, as regular expressions, that checkpoints may hold and that scores do not depend on."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> nn.Module:
+        """What holds the `nn.linear.Linear`s that take most of the time, and that faster ones may replace."""
 
     @abstractmethod
     def targets(self) -> dict[str, Target]:
@@ -51,21 +64,38 @@ class Family(ABC):
     """One family, for one checkpoint."""
 
     name: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]]
+    """What config.json may say as `model_type`."""
     options: ClassVar[frozenset[str]] = frozenset()
-    """Those of `options.FAMILY_OPTIONS` that this family has."""
+    """Those scoring options that only some families have and this one does."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.model_type not in self.model_types:
+            raise UnknownFamilyError(
+                f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is not one that the {self.name} family "
+                f"runs: {', '.join(self.model_types)}"
+            )
         self.checkpoint = checkpoint
 
     @classmethod
-    @abstractmethod
     def claims(cls, checkpoint: Checkpoint) -> bool:
-        """Whether the checkpoint's config and tensors are of this family."""
+        """Whether the checkpoint, of which nobody has said it, is of this family."""
+        return checkpoint.model_type in cls.model_types
+
+    @property
+    @abstractmethod
+    def dimensions(self) -> Dimensions:
+        """The checkpoint's sizes."""
 
     @property
     @abstractmethod
     def longest(self) -> int:
         """The largest `max_length` that the model's positions allow."""
+
+    @property
+    def allowed_cutoffs(self) -> tuple[int, ...]:
+        """After how many layers a score may be read, ascending; empty: after the last alone."""
+        return ()
 
     @abstractmethod
     def inputs(self, options: ScoringOptions, limits: Limits) -> PairEncoder:
@@ -74,11 +104,6 @@ class Family(ABC):
     @abstractmethod
     def build(self, depth: int) -> RerankModel:
         """The model, its parameters not yet filled; of its layers only the first `depth`."""
-
-    @property
-    @abstractmethod
-    def layers(self) -> int:
-        """How many layers the checkpoint has."""
 
     def check_tensors(self) -> None:  # noqa: B027 - most families have nothing to say
         """Refuse tensors that are clearly of another kind of model, in better words than a list of names."""
@@ -89,9 +114,13 @@ class Family(ABC):
             raise OptionError(f"the {self.name} family has no cutoff layers: layerwise and lightweight models have")
         return Recipe()
 
+    def shares_passes(self, options: ScoringOptions) -> bool:
+        """Whether a cutoff's score is the same when other cutoffs are asked for in the same forward pass."""
+        return bool(self.allowed_cutoffs)
+
     def check(self, options: ScoringOptions) -> None:
         """Refuse options of other families."""
-        for option, value in options.set_beside(self.options).items():
+        for option, value in foreign_options(options, self.options).items():
             known = ", ".join(sorted(self.options)) or "none of its own"
             raise OptionError(
                 f"{option}={value!r} is not an option of the {self.name} family, which {self.checkpoint.folder} is of "

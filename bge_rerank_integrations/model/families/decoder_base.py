@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,12 +11,13 @@ from torch import Tensor, nn
 
 from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.model.checkpoint import CheckpointConfig
-from bge_rerank_integrations.model.families.base import Family, RerankModel
-from bge_rerank_integrations.model.inputs import PROMPTS, DecoderInputs, Limits, tokenize
+from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
+from bge_rerank_integrations.model.inputs import DecoderInputs, Limits, tokenize
 from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.model.nn.decoder import DecoderLayer, DecoderShape, DecoderStack
 from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.prompts import PROMPTS
 
 SEPARATOR = "\n"
 
@@ -100,8 +100,17 @@ class DecoderFamily(Family):
         return self.config.max_position_embeddings
 
     @property
-    def layers(self) -> int:
-        return self.config.num_hidden_layers
+    def dimensions(self) -> Dimensions:
+        config = self.config
+        return Dimensions(
+            layers=config.num_hidden_layers,
+            width=config.hidden_size,
+            query_width=config.num_attention_heads * config.size_of_head,
+            key_value_width=config.kv_heads * config.size_of_head,
+            feed_forward=config.intermediate_size,
+            feed_forward_products=3,
+            causal=True,
+        )
 
     def inputs(self, options: ScoringOptions, limits: Limits) -> DecoderInputs:
         checkpoint = self.checkpoint
@@ -132,16 +141,12 @@ class DecoderFamily(Family):
 class CutoffFamily(DecoderFamily):
     """A decoder family whose score can be read after any of several layers."""
 
-    @property
-    @abstractmethod
-    def allowed_cutoffs(self) -> tuple[int, ...]:
-        """After how many layers a score may be read, ascending."""
-
     def check_start(self, start_layer: int) -> None:
         """Refuse a first cutoff that the checkpoint's layers do not reach."""
-        if start_layer > self.layers:
+        layers = self.config.num_hidden_layers
+        if start_layer > layers:
             raise CheckpointError(
-                f"{self.checkpoint.folder}: start_layer {start_layer} is past the last of {self.layers} layers"
+                f"{self.checkpoint.folder}: start_layer {start_layer} is past the last of {layers} layers"
             )
 
     def cutoffs(self, options: ScoringOptions, asked: Sequence[int] | None) -> tuple[int, ...]:
@@ -165,9 +170,13 @@ class DecoderModel(RerankModel):
 
     def __init__(self, shape: DecoderShape, layers: int) -> None:
         super().__init__()
-        self.layers = layers
+        self.all_layers = layers
         """How many layers the checkpoint has; the stack may have fewer."""
         self.stack = DecoderStack(shape)
+
+    @property
+    def layers(self) -> nn.Module:
+        return self.stack.layers
 
     def stack_targets(self) -> dict[str, Target]:
         stack = self.stack
@@ -175,17 +184,19 @@ class DecoderModel(RerankModel):
             "model.embed_tokens.weight": Target.whole(stack.words.weight),
             "model.norm.weight": Target.whole(stack.norm.weight),
         }
-        for i in range(self.layers):
+        for i in range(self.all_layers):
             built = i < len(stack.layers)
-            for name, place in _layer_places(stack.layers[i if built else 0]).items():
-                targets[f"model.layers.{i}.{name}.weight"] = Target(place if built else None, tuple(place.shape))
+            for name, destination in _layer_destinations(stack.layers[i if built else 0]).items():
+                targets[f"model.layers.{i}.{name}.weight"] = Target(
+                    destination if built else None, tuple(destination.shape)
+                )
         return targets
 
 
-def _layer_places(layer: nn.Module) -> dict[str, Tensor]:
+def _layer_destinations(layer: nn.Module) -> dict[str, Tensor]:
     assert isinstance(layer, DecoderLayer)
     key, value = layer.key_value.weight.chunk(2)
-    places = {
+    destinations = {
         "self_attn.q_proj": layer.query.weight,
         "self_attn.k_proj": key,
         "self_attn.v_proj": value,
@@ -198,12 +209,12 @@ def _layer_places(layer: nn.Module) -> dict[str, Tensor]:
     if layer.shape.post_norms:
         assert isinstance(layer.attention_post_norm.weight, Tensor)
         assert isinstance(layer.feed_forward_post_norm.weight, Tensor)
-        places["post_attention_layernorm"] = layer.attention_post_norm.weight
-        places["pre_feedforward_layernorm"] = layer.feed_forward_norm.weight
-        places["post_feedforward_layernorm"] = layer.feed_forward_post_norm.weight
+        destinations["post_attention_layernorm"] = layer.attention_post_norm.weight
+        destinations["pre_feedforward_layernorm"] = layer.feed_forward_norm.weight
+        destinations["post_feedforward_layernorm"] = layer.feed_forward_post_norm.weight
     else:
-        places["post_attention_layernorm"] = layer.feed_forward_norm.weight
-    return places
+        destinations["post_attention_layernorm"] = layer.feed_forward_norm.weight
+    return destinations
 
 
 def dot(states: Tensor, row: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.errors import UnknownFamilyError
 from bge_rerank_integrations.model.checkpoint import Checkpoint, CheckpointConfig
-from bge_rerank_integrations.model.families.base import Family, Recipe, RerankModel
+from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
 from bge_rerank_integrations.model.inputs import EncoderInputs, EncoderTemplate, Limits
 from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.model.nn.encoder import EncoderLayer, EncoderShape, EncoderStack
@@ -69,17 +70,10 @@ class EncoderConfig(CheckpointConfig):
 
 class EncoderFamily(Family):
     name = "encoder"
-
-    @classmethod
-    def claims(cls, checkpoint: Checkpoint) -> bool:
-        return checkpoint.model_type in PREFIXES
+    model_types = tuple(PREFIXES)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        if checkpoint.model_type not in PREFIXES:
-            raise UnknownFamilyError(
-                f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is no encoder of {', '.join(PREFIXES)}"
-            )
         self.config = checkpoint.read_config(EncoderConfig)
 
     def check_tensors(self) -> None:
@@ -89,6 +83,19 @@ class EncoderFamily(Family):
                 f"{checkpoint.folder}: {checkpoint.architecture} has no classifier head, so it is an embedding or "
                 "language model and cannot rerank: use one whose architecture ends with ForSequenceClassification"
             )
+
+    @property
+    def dimensions(self) -> Dimensions:
+        config = self.config
+        return Dimensions(
+            layers=config.num_hidden_layers,
+            width=config.hidden_size,
+            query_width=config.hidden_size,
+            key_value_width=config.hidden_size,
+            feed_forward=config.intermediate_size,
+            feed_forward_products=2,
+            causal=False,
+        )
 
     @property
     def longest(self) -> int:
@@ -105,10 +112,6 @@ class EncoderFamily(Family):
             options.query_instruction or "",
             options.passage_instruction or "",
         )
-
-    @property
-    def layers(self) -> int:
-        return self.config.num_hidden_layers
 
     def build(self, depth: int) -> EncoderModel:
         template = EncoderTemplate.of(self.checkpoint.tokenizer)
@@ -128,6 +131,10 @@ class EncoderModel(RerankModel):
         self.stack = EncoderStack(config.shape())
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.projection = nn.Linear(config.hidden_size, 1)
+
+    @property
+    def layers(self) -> nn.Module:
+        return self.stack.layers
 
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
         types = batch.second_text if self.second_type else None

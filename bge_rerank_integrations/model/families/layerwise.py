@@ -1,4 +1,4 @@
-"""layerwise: bge-reranker-v2-minicpm-layerwise, a MiniCPM with a head behind each layer from `start_layer` on."""
+"""layerwise: bge-reranker-v2-minicpm-layerwise, a MiniCPM with a head after each layer from `start_layer` on."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from bge_rerank_integrations.errors import UnknownFamilyError
+from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.model.checkpoint import Checkpoint
-from bge_rerank_integrations.model.families.base import Recipe
 from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
-from bge_rerank_integrations.model.inputs import PROMPTS
 from bge_rerank_integrations.model.nn.decoder import DecoderShape
 from bge_rerank_integrations.model.packing import PackedBatch
 from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.prompts import PROMPTS
 
 
 class MiniCPMConfig(DecoderConfig):
@@ -38,23 +37,22 @@ class MiniCPMConfig(DecoderConfig):
 
 class LayerwiseFamily(CutoffFamily):
     name = "layerwise"
+    model_types = ("minicpm",)
     options = frozenset({"prompt", "cutoff_layer"})
     default_prompt = PROMPTS["answer_yes_no"]
 
     @classmethod
     def claims(cls, checkpoint: Checkpoint) -> bool:
-        return checkpoint.model_type == "minicpm" and "start_layer" in checkpoint.config
+        return super().claims(checkpoint) and "start_layer" in checkpoint.config
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        if checkpoint.model_type != "minicpm":
-            raise UnknownFamilyError(f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is no 'minicpm'")
         self.config: MiniCPMConfig = checkpoint.read_config(MiniCPMConfig)
         self.check_start(self.config.start_layer)
 
     @property
     def allowed_cutoffs(self) -> tuple[int, ...]:
-        return tuple(range(self.config.start_layer, self.layers + 1))
+        return tuple(range(self.config.start_layer, self.config.num_hidden_layers + 1))
 
     def recipe(self, options: ScoringOptions, cutoffs: Sequence[int] | None = None) -> Recipe:
         return Recipe(self.cutoffs(options, cutoffs))
@@ -64,7 +62,7 @@ class LayerwiseFamily(CutoffFamily):
         shape = config.shape(
             depth,
             embedding_scale=config.scale_emb,
-            residual_scale=config.scale_depth / self.layers**0.5,
+            residual_scale=config.scale_depth / config.num_hidden_layers**0.5,
         )
         return LayerwiseModel(shape, config, None if config.head_type == "simple" else self.yes_token())
 
@@ -80,7 +78,7 @@ class LayerwiseModel(DecoderModel):
         super().__init__(shape, config.num_hidden_layers)
         self.config = config
         self.yes = yes
-        count = self.layers - config.start_layer + 1 if config.head_multi else 1
+        count = self.all_layers - config.start_layer + 1 if config.head_multi else 1
         self.heads = nn.Parameter(torch.empty(count, 1, shape.width))
 
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:

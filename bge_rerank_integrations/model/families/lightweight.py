@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.errors import UnknownFamilyError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
-from bge_rerank_integrations.model.families.base import Recipe
 from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
-from bge_rerank_integrations.model.inputs import PROMPTS
 from bge_rerank_integrations.model.nn.decoder import DecoderShape, Stream
 from bge_rerank_integrations.model.nn.layout import Layout
 from bge_rerank_integrations.model.packing import PackedBatch
 from bge_rerank_integrations.model.weights import Target
-from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.options import HeadIndex, ScoringOptions
+from bge_rerank_integrations.prompts import PROMPTS
 
 Passages = tuple[tuple[int, int], ...]
 
@@ -40,8 +40,19 @@ class CostWiseGemmaConfig(DecoderConfig):
         return self.hidden_activation
 
 
+@dataclass(frozen=True)
+class LightweightRecipe(Recipe):
+    """And where passages are merged, which heads score, and whether attention is capped."""
+
+    compress_ratio: int = 1
+    compress_layers: tuple[int, ...] = ()
+    head_index: HeadIndex = "position"
+    attention_softcap: bool = False
+
+
 class LightweightFamily(CutoffFamily):
     name = "lightweight"
+    model_types = ("cost_wise_gemma", "gemma2")
     options = frozenset(
         {"prompt", "cutoff_layer", "compress_ratio", "compress_layers", "head_index", "attention_softcap"}
     )
@@ -49,31 +60,31 @@ class LightweightFamily(CutoffFamily):
 
     @classmethod
     def claims(cls, checkpoint: Checkpoint) -> bool:
-        return checkpoint.model_type == "cost_wise_gemma"
+        return checkpoint.model_type == "cost_wise_gemma"  # a plain Gemma 2 is one only if somebody says so
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        if checkpoint.model_type not in ("cost_wise_gemma", "gemma2"):
-            raise UnknownFamilyError(
-                f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is no 'cost_wise_gemma'"
-            )
         self.config: CostWiseGemmaConfig = checkpoint.read_config(CostWiseGemmaConfig)
         if not self.config.layer_wise:
             raise UnknownFamilyError(
-                f"{checkpoint.folder}: layer_wise false: only models with heads behind layers are known"
+                f"{checkpoint.folder}: layer_wise false: only models with heads after several layers are known"
             )
         self.check_start(self.config.start_layer)
 
     @property
     def allowed_cutoffs(self) -> tuple[int, ...]:
-        return tuple(range(self.config.start_layer, self.layers + 1, self.config.layer_sep))
+        return tuple(range(self.config.start_layer, self.config.num_hidden_layers + 1, self.config.layer_sep))
 
-    def recipe(self, options: ScoringOptions, cutoffs: Sequence[int] | None = None) -> Recipe:
-        compresses = options.compress_ratio > 1
-        return Recipe(
+    def shares_passes(self, options: ScoringOptions) -> bool:
+        return options.head_index == "layer"  # by position, a cutoff's head depends on which others are asked for
+
+    def recipe(self, options: ScoringOptions, cutoffs: Sequence[int] | None = None) -> LightweightRecipe:
+        layers = options.compress_layers
+        assert not isinstance(layers, int)  # the options made it a tuple
+        return LightweightRecipe(
             cutoffs=self.cutoffs(options, cutoffs),
             compress_ratio=options.compress_ratio,
-            compress_layers=tuple(options.compress_layers) if compresses else (),
+            compress_layers=tuple(layers) if options.compress_ratio > 1 else (),
             head_index=options.head_index,
             attention_softcap=options.attention_softcap,
         )
@@ -87,7 +98,7 @@ class LightweightFamily(CutoffFamily):
             norm_offset=1.0,
             post_norms=True,
             # every other layer, from the first on, sees only the nearest tokens
-            windows=[config.sliding_window if i % 2 == 0 else None for i in range(self.layers)],
+            windows=[config.sliding_window if i % 2 == 0 else None for i in range(config.num_hidden_layers)],
         )
         return LightweightModel(shape, config, len(self.allowed_cutoffs))
 
@@ -101,6 +112,7 @@ class LightweightModel(DecoderModel):
         self.heads = nn.Parameter(torch.empty(heads, 1, shape.width))
 
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
+        assert isinstance(recipe, LightweightRecipe)
         softcap = self.config.attn_logit_softcapping if recipe.attention_softcap else None
         stream = self.stack.embed(batch.ids, batch.layout, softcap)
         passages = batch.passages
@@ -118,12 +130,14 @@ class LightweightModel(DecoderModel):
             if stop in merges:
                 stream, passages = merge_passages(stream, passages, recipe.compress_ratio)
             done = stop
-        scores = [self._head(place, cutoff, states[cutoff], recipe) for place, cutoff in enumerate(recipe.cutoffs)]
+        scores = [
+            self._head(position, cutoff, states[cutoff], recipe) for position, cutoff in enumerate(recipe.cutoffs)
+        ]
         return torch.stack(scores, 1)
 
-    def _head(self, place: int, cutoff: int, state: Tensor, recipe: Recipe) -> Tensor:
+    def _head(self, nth: int, cutoff: int, state: Tensor, recipe: LightweightRecipe) -> Tensor:
         by_layer = (cutoff - self.config.start_layer) // self.config.layer_sep
-        head = self.heads[place if recipe.head_index == "position" else by_layer]
+        head = self.heads[nth if recipe.head_index == "position" else by_layer]
         score = dot(self.stack.finish(state), head)
         cap = self.config.final_logit_softcapping
         return score if cap is None else cap * torch.tanh(score / cap)
@@ -148,9 +162,9 @@ def merge_passages(stream: Stream, passages: Passages, ratio: int) -> tuple[Stre
     total = 0
     for length, (start, stop) in zip(stream.layout.lengths, passages, strict=True):
         count = -(-(stop - start) // ratio)
-        places = torch.arange(length)
-        group = torch.where(places < start, places, start + (places - start) // ratio)
-        group = torch.where(places < stop, group, places - (stop - start) + count)
+        positions = torch.arange(length)
+        group = torch.where(positions < start, positions, start + (positions - start) // ratio)
+        group = torch.where(positions < stop, group, positions - (stop - start) + count)
         groups.append(group + total)
         lengths.append(length - (stop - start) + count)
         merged.append((start, start + count))

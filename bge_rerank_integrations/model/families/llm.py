@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bge_rerank_integrations.errors import UnknownFamilyError
+from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.model.checkpoint import Checkpoint
-from bge_rerank_integrations.model.families.base import Recipe
 from bge_rerank_integrations.model.families.decoder_base import DecoderConfig, DecoderFamily, DecoderModel, dot
-from bge_rerank_integrations.model.inputs import PROMPTS
 from bge_rerank_integrations.model.nn.decoder import DecoderShape
 from bge_rerank_integrations.model.packing import PackedBatch
 from bge_rerank_integrations.model.weights import Target
+from bge_rerank_integrations.prompts import PROMPTS
 
 
 class GemmaConfig(DecoderConfig):
@@ -27,17 +26,12 @@ class GemmaConfig(DecoderConfig):
 
 class LLMFamily(DecoderFamily):
     name = "llm"
+    model_types = ("gemma",)
     options = frozenset({"prompt"})
     default_prompt = PROMPTS["answer_yes_no"]
 
-    @classmethod
-    def claims(cls, checkpoint: Checkpoint) -> bool:
-        return checkpoint.model_type == "gemma"
-
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        if checkpoint.model_type != "gemma":
-            raise UnknownFamilyError(f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is no 'gemma'")
         self.config: GemmaConfig = checkpoint.read_config(GemmaConfig)
 
     def build(self, depth: int) -> GemmaModel:
@@ -47,7 +41,9 @@ class LLMFamily(DecoderFamily):
             embedding_scale=config.hidden_size**0.5,
             norm_offset=1.0,
         )
-        return GemmaModel(shape, self.layers, self.yes_token(), tied="lm_head.weight" not in self.checkpoint.tensors)
+        return GemmaModel(
+            shape, config.num_hidden_layers, self.yes_token(), tied="lm_head.weight" not in self.checkpoint.tensors
+        )
 
 
 class GemmaModel(DecoderModel):
@@ -60,7 +56,7 @@ class GemmaModel(DecoderModel):
 
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
         stream = self.stack.embed(batch.ids, batch.layout)
-        states = self.stack.finish(self.stack.run_to_last(stream, 0, self.layers))
+        states = self.stack.finish(self.stack.run_to_last(stream, 0, self.all_layers))
         row = self.stack.words.weight[self.yes : self.yes + 1] if self.row is None else self.row
         return dot(states, row)[:, None]
 

@@ -1,6 +1,6 @@
 """Matrix products with a weight: torch's own, which once loaded may give way to a faster one with the same methods.
 
-`nn.packed` multiplies in float32 with oneDNN, `nn.int8` in eight-bit integers.
+`nn.onednn` multiplies in float32 with oneDNN, `nn.int8` in eight-bit integers.
 """
 
 from __future__ import annotations

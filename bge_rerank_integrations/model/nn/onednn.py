@@ -26,7 +26,7 @@ _NAMES = {
 }
 
 
-class PackedLinear(nn.Module):
+class OneDnnLinear(nn.Module):
     """A `Linear` with its weight laid out as oneDNN wants it."""
 
     def __init__(self, linear: Linear) -> None:
@@ -62,13 +62,13 @@ def round_up(rows: int) -> int:
 
 
 @cache
-def can_pack() -> bool:
+def can_use_onednn() -> bool:
     """Whether this torch has oneDNN's product, and the processor is one that it was measured on."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     try:
         with torch.inference_mode():
-            PackedLinear(Linear(8, 8))(torch.zeros(1, 8))
+            OneDnnLinear(Linear(8, 8))(torch.zeros(1, 8))
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
     return True

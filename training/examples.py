@@ -8,10 +8,10 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from bge_rerank_integrations.demo.training import student
-from bge_rerank_integrations.demo.training.data import Collection, build_pools
-from bge_rerank_integrations.demo.training.metrics import standardised
-from bge_rerank_integrations.demo.training.teacher import embed
+from training import student
+from training.data import Collection, build_pools
+from training.metrics import standardised
+from training.teacher import embed
 
 CANDIDATES = 10  # a query and step
 QUERY_TOKENS, PASSAGE_TOKENS = 32, 112

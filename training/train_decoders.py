@@ -1,6 +1,6 @@
 """Train the two embedded decoder rerankers, which are one network, with the package's own model classes.
 
-    python -m bge_rerank_integrations.demo.training.train_decoders --out DIR --cache DIR [--steps 1000] [--start DIR]
+    python -m training.train_decoders --out DIR --cache DIR [--steps 1000] [--start DIR]
 
 Needs what `train` needs, and the embedded encoder, whose token vectors it starts from. Reading and labelling the text
 takes minutes and is kept in the cache folder. Every so often both models are written below DIR, and the state beside
@@ -21,16 +21,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bge_rerank_integrations.demo.training import data, decoders
-from bge_rerank_integrations.demo.training.examples import CANDIDATES, QUERY_TOKENS, Labelled, draws
-from bge_rerank_integrations.demo.training.metrics import standardised
-from bge_rerank_integrations.demo.training.train import AVERAGING, Development, schedule
-from bge_rerank_integrations.loading import find_checkpoint
-from bge_rerank_integrations.model.families.base import Recipe
-from bge_rerank_integrations.model.families.lightweight import LightweightModel
-from bge_rerank_integrations.model.inputs import Limits, Pair, PairEncoder
-from bge_rerank_integrations.model.packing import TokenSequence, in_order, pack
-from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.engine.work import TokenSequence, in_order
+from bge_rerank_integrations.model.families.lightweight import LightweightModel, LightweightRecipe
+from bge_rerank_integrations.model.hub import find_checkpoint
+from bge_rerank_integrations.model.inputs import Limits, PairEncoder
+from bge_rerank_integrations.model.packing import pack
+from bge_rerank_integrations.options import ModelSource, ScoringOptions
+from bge_rerank_integrations.ranking import Pair
+from training import data, decoders
+from training.examples import CANDIDATES, QUERY_TOKENS, Labelled, draws
+from training.metrics import standardised
+from training.train import AVERAGING, Development, schedule
 
 SHARE = 0.2  # of the encoder's training pages: what can be labelled and read once in the time there was
 QUERIES_A_STEP = 6
@@ -77,7 +78,7 @@ def cut(sequence: TokenSequence, length: int) -> TokenSequence:
     return replace(sequence, ids=sequence.ids[:kept] + sequence.ids[stop:], passage=(start, kept))
 
 
-def score(model: LightweightModel, sequences: list[TokenSequence], recipe: Recipe) -> np.ndarray:
+def score(model: LightweightModel, sequences: list[TokenSequence], recipe: LightweightRecipe) -> np.ndarray:
     """*Shape:* (sequences, cutoffs)"""
     scores = np.empty((len(sequences), len(recipe.cutoffs)), dtype=np.float32)
     order = in_order(sequences)
@@ -90,7 +91,7 @@ def score(model: LightweightModel, sequences: list[TokenSequence], recipe: Recip
 
 
 def report(
-    model: LightweightModel, inputs: PairEncoder, development: Development, recipes: list[Recipe]
+    model: LightweightModel, inputs: PairEncoder, development: Development, recipes: list[LightweightRecipe]
 ) -> Iterator[str]:
     """nDCG@10 on the development set: for each recipe and cutoff, and of the last cutoff with BM25 1:1."""
     queries = [development.labelled.collection.queries[i][0] for i in development.rows]
@@ -165,10 +166,10 @@ class Fit:
                 fast.copy_(slow)
 
 
-def random_recipe(cutoffs: tuple[int, ...], rng: np.random.Generator) -> Recipe:
+def random_recipe(cutoffs: tuple[int, ...], rng: np.random.Generator) -> LightweightRecipe:
     """All cutoffs in one pass, at a random compression."""
     ratio, before = int(rng.choice(RATIOS, p=RATIO_SHARES)), int(rng.choice(COMPRESSED_BEFORE))
-    return Recipe(cutoffs, ratio, (before,) if ratio > 1 else (), head_index="layer")
+    return LightweightRecipe(cutoffs, ratio, (before,) if ratio > 1 else (), head_index="layer")
 
 
 def fit(run: Fit, students: decoders.Students, training: Labelled, development: Development, steps: int) -> None:
@@ -196,7 +197,7 @@ def fit(run: Fit, students: decoders.Students, training: Labelled, development: 
         if run.step % CHECK == 0 or run.step == steps:
             students.export(run.averaged)
             torch.save(run.state(), students.folder / "state.pt")
-            recipes = [Recipe(cutoffs, ratio, (4,), "layer") for ratio in (1, 8)]
+            recipes = [LightweightRecipe(cutoffs, ratio, (4,), "layer") for ratio in (1, 8)]
             for line in report(copy.deepcopy(run.averaged).bfloat16(), inputs, development, recipes):
                 print(f"step {run.step}: development {line}", flush=True)
         if run.step >= steps:
@@ -219,7 +220,7 @@ def main() -> None:
     development = Development(held_out, per_kind=options.development)
     print("development nDCG@10:", development.references(), flush=True)
 
-    students = decoders.Students(options.out, find_checkpoint("demo").folder, options.seed)
+    students = decoders.Students(options.out, find_checkpoint(ModelSource("demo")).folder, options.seed)
     run = Fit(students.start(), options.rate)
     if (state := options.out / "state.pt").is_file():
         run.resume(state)

@@ -28,13 +28,13 @@ from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from bge_rerank_integrations.demo.training import student
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.families import find_family
 from bge_rerank_integrations.model.families.decoder_base import SEPARATOR, CutoffFamily, DecoderModel
 from bge_rerank_integrations.model.families.lightweight import LightweightFamily, LightweightModel
-from bge_rerank_integrations.model.inputs import PROMPTS
 from bge_rerank_integrations.model.nn.decoder import DecoderStack
+from bge_rerank_integrations.prompts import PROMPTS
+from training import student
 
 WIDTH, LAYERS, HEADS, HEAD, FEED_FORWARD = 160, 8, 3, 64, 288
 START_LAYER = 2
@@ -120,7 +120,7 @@ def create(name: str, tokenizer: Tokenizer, folder: Path) -> CutoffFamily:
 
 def tensors(model: DecoderModel) -> dict[str, Tensor]:
     """The parameters, or views of them, by their published names."""
-    return {name: target.place for name, target in model.targets().items() if target.place is not None}
+    return {name: target.destination for name, target in model.targets().items() if target.destination is not None}
 
 
 def export(model: DecoderModel, folder: Path) -> None:
@@ -329,16 +329,16 @@ class Students:
         # trained with the one prompt, it reads the other in the same way
         ids = [self.tokenizer.token_to_id(PROMPTS[name]) for name in ("answer_yes_no", "answer")]
         words[ids[0]] = words[ids[1]]
-        layerwise = self.layerwise.build(self.layerwise.layers)
+        layerwise = self.layerwise.build(self.layerwise.dimensions.layers)
         assert isinstance(layerwise, DecoderModel)
         layerwise.load_state_dict(network.state_dict())
         export(layerwise, self.layerwise.checkpoint.folder)
-        gemma = self.lightweight.build(self.lightweight.layers)
+        gemma = self.lightweight.build(self.lightweight.dimensions.layers)
         carry_over(network, gemma)
         export(gemma, self.lightweight.checkpoint.folder)
 
 
 def _stack(family: CutoffFamily) -> DecoderStack:
-    model = family.build(family.layers)
+    model = family.build(family.dimensions.layers)
     assert isinstance(model, DecoderModel)
     return model.stack

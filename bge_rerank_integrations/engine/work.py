@@ -1,0 +1,132 @@
+"""What the engine works on: token sequences, recipes of forward passes, requests of callers, and what runs them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+LayerScores = list[float]
+"""The scores of one sequence: one for each cutoff layer, or a single one."""
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One query and one passage as the model reads them."""
+
+    ids: list[int]
+    passage: tuple[int, int]
+    """Where the passage's tokens start and stop in `ids`."""
+    truncated: bool = False
+    """Whether some text was cut away."""
+    prefix: int = 0
+    """How many of the first tokens belong to the query alone and see nothing after them (decoders)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a forward pass depends on besides tokens; only sequences of equal recipes share a batch.
+
+    A family with options of its own extends it.
+    """
+
+    cutoffs: tuple[int, ...] = ()
+    """After which layers to score; empty: after the last."""
+
+    def depth(self, layers: int) -> int:
+        """How many of a model's `layers` it runs."""
+        return max(self.cutoffs, default=layers)
+
+
+class Runner(Protocol):
+    """Whatever turns a batch into scores: one copy of a model on one device, used by one thread."""
+
+    def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
+        """Scores for each sequence, in the order given; `DoesNotFit` where the device's memory is too small."""
+
+    def token_budget(self) -> int:
+        """How many tokens it can take at once."""
+
+    def close(self) -> None:
+        """Free the device."""
+
+
+class DoesNotFit(Exception):
+    """A batch needs more memory than the device has: fewer sequences at once may do."""
+
+
+@dataclass(eq=False)
+class Request:
+    """The sequences of one caller, and how many of them still lack a score."""
+
+    sequences: Sequence[TokenSequence]
+    recipe: Recipe
+    on_progress: Callable[[int, int], object] | None = None
+    """Called by a worker after each batch with how many sequences have their scores, and how many there are."""
+    future: Future[list[LayerScores]] = field(default_factory=Future)
+    admitted: Future[None] = field(default_factory=Future)
+    """Done once the request is within the bound on what may wait."""
+
+    def __post_init__(self) -> None:
+        self.tokens = sum(len(sequence.ids) for sequence in self.sequences)
+        self.waiting = deque(in_order(self.sequences))
+        self.scores: list[LayerScores] = [[] for _ in self.sequences]
+        self.since = time.perf_counter()
+        self._missing = len(self.sequences)
+        self._lock = threading.Lock()  # two devices may finish parts of it at once
+
+    def fill(self, scored: Iterable[tuple[int, LayerScores]]) -> None:
+        """Write down scores by index; the last ones settle the future."""
+        with self._lock:
+            for index, scores in scored:
+                self.scores[index] = scores
+                self._missing -= 1
+            missing = self._missing
+        try:
+            if self.on_progress is not None:
+                self.on_progress(len(self.scores) - missing, len(self.scores))
+        except Exception as error:  # noqa: BLE001 - the caller's own code failed: it is the caller's to know
+            self.fail(error)
+        if missing == 0:
+            settle(self.future.set_result, self.scores)
+
+    def fail(self, error: BaseException) -> None:
+        """Give the caller an error instead of scores, unless it has its scores already."""
+        settle(self.admitted.set_result, None)
+        settle(self.future.set_exception, error)
+
+
+class Task(NamedTuple):
+    """One sequence of a request."""
+
+    request: Request
+    position: int
+
+    @property
+    def sequence(self) -> TokenSequence:
+        return self.request.sequences[self.position]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.sequence.ids)
+
+
+def in_order(sequences: Sequence[TokenSequence]) -> list[int]:
+    """Indices in the order to score them: those of one prefix together, so that they can share it, and longest first.
+
+    Neighbours of equal length share a kernel call, and memory peaks in the first batch.
+    """
+    prefixes: dict[tuple[int, ...], int] = {}
+    groups = [prefixes.setdefault(tuple(s.ids[: s.prefix]), len(prefixes)) for s in sequences]
+    return sorted(range(len(sequences)), key=lambda i: (groups[i], -len(sequences[i].ids)))
+
+
+def settle(setter: Callable[[Any], None], outcome: object) -> None:
+    """Set a future's outcome, unless its caller cancelled it meanwhile or another batch of its request failed first."""
+    with suppress(InvalidStateError):
+        setter(outcome)

@@ -1,0 +1,58 @@
+"""Devices and dtypes: what a user names, as torch has them, refused where this machine does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bge_rerank_integrations.errors import DeviceError, OptionError
+
+
+def choose_devices(devices: str | Sequence[str] | None) -> list[torch.device]:
+    """Where to put the model; one device unless several are named, and never one that is not there."""
+    if devices is None:
+        return [torch.device("cuda:0" if torch.cuda.is_available() else "cpu")]
+    names: Sequence[Any] = [devices] if isinstance(devices, (str, torch.device)) else devices
+    if not names:
+        raise DeviceError("devices is empty: name at least one, such as 'cpu' or 'cuda:0', or use None")
+    return [_device(name) for name in names]
+
+
+def _device(name: Any) -> torch.device:
+    if not isinstance(name, (str, torch.device)):
+        raise DeviceError(f"device {name!r}: use a name such as 'cpu' or 'cuda:0'")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device {name!r}: use a name such as 'cpu' or 'cuda:0'") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        device = torch.device("cuda", device.index or 0)
+        if device.index >= count:
+            known = ", ".join(f"cuda:{i}" for i in range(count)) or "no CUDA device"
+            raise DeviceError(f"device {str(name)!r} does not exist: this machine has {known}; 'cpu' always works")
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError(f"device {str(name)!r} does not exist on this machine: 'cpu' always works")
+    elif device.type != "cpu":
+        raise DeviceError(f"device {str(name)!r} is not supported: use 'cpu', 'cuda:N' or 'mps'")
+    return device
+
+
+def choose_dtype(dtype: str, devices: Sequence[torch.device]) -> torch.dtype:
+    """The dtype asked for; "auto": half precision on GPUs, float32 elsewhere, where half is slower on most machines."""
+    if dtype == "auto":
+        if all(device.type == "cuda" for device in devices):
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.float32
+    if dtype == "int8" and (elsewhere := [str(device) for device in devices if device.type != "cpu"]):
+        raise OptionError(f"dtype='int8' runs on the CPU, not on {', '.join(elsewhere)}: use 'auto' there")
+    found: torch.dtype = getattr(torch, dtype)
+    return found
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Such as "float32"."""
+    return str(dtype).removeprefix("torch.")
