@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -21,23 +18,26 @@ from pydantic import (
     model_validator,
 )
 
+from bge_rerank_integrations.lazy import LazyScorer
 from bge_rerank_integrations.model.families import check_family
 from bge_rerank_integrations.options import (
     GROUPS,
     EngineSettings,
     ModelSource,
     Placement,
+    Scale,
     ScoringOptions,
+    device_names,
+    dtype_name,
     names,
     pick,
+    whole_number,
 )
 from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
-from bge_rerank_integrations.ranking import describe
+from bge_rerank_integrations.ranking import check_threshold, describe
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from bge_rerank_integrations.scorer import Scorer
 
     class _Options(BaseModel, ScoringOptions, EngineSettings, Placement, ModelSource):
         """Type checkers see the options as fields of a model, which is what the other branch makes of them."""
@@ -52,6 +52,32 @@ else:
         },
     )
 
+HINTS = {
+    **dict.fromkeys(("top_k", "k", "topn", "n"), "top_n"),
+    **dict.fromkeys(("threshold", "min_score", "similarity_cutoff"), "score_threshold"),
+    **dict.fromkeys(("model_name", "model_name_or_path", "model_id"), "model"),
+    **dict.fromkeys(("device", "device_map", "target_devices"), "devices"),
+    **dict.fromkeys(("cache_folder", "model_cache_dir"), "cache_dir"),
+    **dict.fromkeys(("cutoff_layers", "cutoff"), "cutoff_layer"),
+    "compress_layer": "compress_layers",
+    "use_fp16": "dtype='float16'",
+    "use_bf16": "dtype='bfloat16'",
+    "torch_dtype": "dtype",
+    "normalize": "scale='sigmoid'",
+    "activation_fn": "scale",
+    "batch_size": "token_budget, the tokens of a batch: it is chosen for the device unless you set it",
+    "passage_max_length": "max_length, for query and passage together",
+    "query_instruction_for_rerank": "query_instruction",
+    "passage_instruction_for_rerank": "passage_instruction",
+    **dict.fromkeys(
+        ("model_kwargs", "cross_encoder_kwargs", "automodel_args", "tokenizer_kwargs"),
+        "the fields themselves, such as devices, dtype and max_length",
+    ),
+    "client": "scorer",
+    "cross_encoder": "scorer",
+    "trust_remote_code": "nothing in its place: no remote code is ever run, and none is needed",
+}
+"""What other rerankers call these fields."""
 SCORING_FIELDS = names(ScoringOptions)
 LOADING_FIELDS = tuple(name for group in GROUPS for name in names(group) if name not in ("model", *SCORING_FIELDS))
 
@@ -69,13 +95,43 @@ class ScorerFields(_Options):
     """A scorer that is already loaded, in place of `model` and the options below."""
     on_batch: Callable[[Any], object] | None = Field(default=None, exclude=True, repr=False)
 
-    _lazy: LazyScorer = PrivateAttr(default_factory=lambda: LazyScorer())
+    _lazy: LazyScorer = PrivateAttr(default_factory=LazyScorer)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_names(cls, values: Any) -> Any:
+        """Say what a field of another reranker is called here."""
+        if isinstance(values, Mapping):
+            for name in values:
+                if name not in cls.model_fields and name in HINTS:
+                    raise ValueError(f"{name} is not a field of {cls.__name__}: use {HINTS[name]}")
+        return values
 
     @field_validator("model", "cache_dir", mode="before")
     @classmethod
     def _as_text(cls, value: object) -> object:
         """A path as a string, so that adapters can be written as JSON."""
         return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _as_names(cls, value: object) -> object:
+        """0 as "cuda:0", a `torch.device` as its name."""
+        devices = device_names(value)
+        return list(devices) if isinstance(devices, tuple) else devices
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _as_name(cls, value: object) -> object:
+        return dtype_name(value)
+
+    @field_validator("compress_layers", mode="before")
+    @classmethod
+    def _as_list(cls, value: object) -> object:
+        """A list, as it is read back from JSON."""
+        if whole_number(value) is not None:
+            return [value]
+        return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else value
 
     @field_validator("family")
     @classmethod
@@ -122,10 +178,57 @@ class ScorerFields(_Options):
             object.__setattr__(self, "__pydantic_fields_set__", fields_set)
             raise
 
+    def model_dump(self, **kwargs: Any) -> dict[str, Any]:
+        """The fields, to make an equal adapter from."""
+        self._check_savable()
+        return super().model_dump(**kwargs)
+
+    def model_dump_json(self, **kwargs: Any) -> str:
+        """The fields as JSON, to make an equal adapter from."""
+        self._check_savable()
+        return super().model_dump_json(**kwargs)
+
+    def _check_savable(self) -> None:
+        """Say now, not when it is read again, that a loaded scorer cannot be written down."""
+        if self.scorer is not None:
+            raise ValueError(
+                f"{type(self).__name__} with scorer={self.scorer!r} cannot be saved, since a loaded model cannot: give "
+                "model= and the options instead"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both are of one class and have the same fields, loaded or not."""
+        if type(self) is not type(other):
+            return False
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name, field in type(self).model_fields.items()
+            if not field.exclude or name in ("scorer", "on_batch")
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # fields can be set
+
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._lazy = LazyScorer()  # or a copy with another model would take turns with this one in loading it
+        copied._lazy = self._lazy.shared()
         return copied
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy that shares the loaded model, unless `deep`; `update` is validated as the constructor's arguments."""
+        if not update:
+            return super().model_copy(deep=deep)
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        copied = type(self).model_validate({**given, **update})
+        if not deep:
+            copied._lazy = self._lazy.shared()
+        return copied
+
+    def with_options(self, **changes: Any) -> Self:
+        """A copy with other fields that shares the loaded model: for one request's own `top_n`, say.
+
+        Threads can each make theirs, while setting a field of a shared adapter would change it for all.
+        """
+        return self.model_copy(update=changes)
 
     def warm_up(self) -> None:
         """Load the model now rather than at the first query."""
@@ -143,10 +246,11 @@ class ScorerFields(_Options):
         return self._lazy.get(self.model, self._values(LOADING_FIELDS), self._values(SCORING_FIELDS))
 
     async def _aready(self) -> ScorerProtocol:
-        """As `_ready`; loading happens in a thread of its own, not in those that the event loop has for everyone."""
-        if self.scorer is None and not self._lazy.holds(self.model, self._values(LOADING_FIELDS)):
-            return await asyncio.get_running_loop().run_in_executor(self._lazy.loading, self._ready)
-        return self._ready()
+        """As `_ready`, without blocking the event loop."""
+        if self.scorer is not None:
+            return self.scorer
+        assert self.model is not None
+        return await self._lazy.aget(self.model, self._values(LOADING_FIELDS), self._values(SCORING_FIELDS))
 
     def _values(self, wanted: Sequence[str]) -> dict[str, Any]:
         return {name: getattr(self, name) for name in wanted}
@@ -160,47 +264,17 @@ class RerankFields(ScorerFields):
     score_threshold: float | None = None
     """Return only results of at least this score, in the unit of `scale`; None: all."""
 
+    @field_validator("top_n", mode="before")
+    @classmethod
+    def _count(cls, value: object) -> object:
+        number = whole_number(value)
+        return value if number is None else number
 
-class LazyScorer:
-    """A scorer once it is needed, loaded once whichever thread asks first. Copies and pickles start unloaded."""
+    @model_validator(mode="after")
+    def _check_threshold(self) -> RerankFields:
+        check_threshold(self.score_threshold, self._scale)
+        return self
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._source: tuple[str, Mapping[str, Any]] | None = None
-        self._options: Mapping[str, Any] = {}
-        self._scorer: Scorer | None = None
-        self.loading = ThreadPoolExecutor(1, "bge-rerank-load")  # starts its thread on first use
-
-    def holds(self, model: str | None, loading: Mapping[str, Any]) -> bool:
-        """Whether this very model is loaded."""
-        return self._scorer is not None and self._source == (model, loading)
-
-    def get(self, model: str, loading: Mapping[str, Any], scoring: Mapping[str, Any]) -> Scorer:
-        """Load if nothing is loaded or the model or its loading changed; else only change options."""
-        with self._lock:
-            if self._scorer is None or not self.holds(model, loading):
-                from bge_rerank_integrations.loading import load_scorer
-
-                # one that was loaded before goes when the last call that uses it has returned
-                self._scorer = load_scorer(model, **loading, **scoring)
-                self._source, self._options = (model, loading), scoring
-            elif self._options != scoring:
-                self._scorer, self._options = self._scorer.with_options(**scoring), scoring
-            return self._scorer
-
-    def close(self) -> None:
-        with self._lock:
-            if self._scorer is not None:
-                self._scorer.close()
-            self._scorer = None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LazyScorer)  # adapters with equal fields are equal, loaded or not
-
-    __hash__ = object.__hash__
-
-    def __deepcopy__(self, memo: object) -> LazyScorer:
-        return LazyScorer()
-
-    def __reduce__(self) -> tuple[type[LazyScorer], tuple[()]]:
-        return LazyScorer, ()
+    @property
+    def _scale(self) -> Scale:
+        return self.scale if self.scorer is None else self.scorer.options.scale

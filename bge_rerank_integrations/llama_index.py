@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("llama-index-core", "llama-index") from error
 
 from bge_rerank_integrations.adapter_fields import RerankFields
-from bge_rerank_integrations.ranking import rank
+from bge_rerank_integrations.ranking import Ranked, describe
 
 RETRIEVAL_SCORE_KEY = "retrieval_score"
 dispatcher = get_dispatcher(__name__)
@@ -61,25 +61,25 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        query = _query(query_bundle)
-        if not nodes:
+        query, given = _query(query_bundle), _nodes(nodes)
+        if not given:
             return []
-        with self._events(nodes, query) as chosen:
-            scores = self._ready().score(query, self._texts(nodes))
-            chosen.extend(self._chosen(nodes, scores))
+        with self._events(given, query) as chosen:
+            ranked = self._ready().rank(query, self._texts(given), self.top_n, self.score_threshold)
+            chosen.extend(self._chosen(given, ranked))
         return chosen
 
     @dispatcher.span
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        query = _query(query_bundle)
-        if not nodes:
+        query, given = _query(query_bundle), _nodes(nodes)
+        if not given:
             return []
-        with self._events(nodes, query) as chosen:
+        with self._events(given, query) as chosen:
             scorer = await self._aready()
-            scores = await scorer.ascore(query, self._texts(nodes))
-            chosen.extend(self._chosen(nodes, scores))
+            ranked = await scorer.arank(query, self._texts(given), self.top_n, self.score_threshold)
+            chosen.extend(self._chosen(given, ranked))
         return chosen
 
     @contextmanager
@@ -103,23 +103,40 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
     def _texts(self, nodes: Sequence[NodeWithScore]) -> list[str]:
         return [node.node.get_content(metadata_mode=self.metadata_mode) or "" for node in nodes]
 
-    def _chosen(self, nodes: Sequence[NodeWithScore], scores: Sequence[float]) -> list[NodeWithScore]:
-        return [
-            NodeWithScore(node=self._node(nodes[index]), score=score)
-            for index, score in rank(scores, self.top_n, self.score_threshold)
-        ]
+    def _chosen(self, nodes: Sequence[NodeWithScore], ranked: Sequence[Ranked]) -> list[NodeWithScore]:
+        return [NodeWithScore(node=self._node(nodes[index]), score=score) for index, score in ranked]
 
     def _node(self, scored: NodeWithScore) -> BaseNode:
         if not self.keep_retrieval_score:
             return scored.node
-        update: dict[str, Any] = {"metadata": {**scored.node.metadata, RETRIEVAL_SCORE_KEY: scored.score}}
+        # of two rerankers in a row the first has kept it, and the score that the second is given is the first one's
+        update: dict[str, Any] = {"metadata": {RETRIEVAL_SCORE_KEY: scored.score, **scored.node.metadata}}
         for field in ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys"):
             keys = getattr(scored.node, field)
             update[field] = keys if RETRIEVAL_SCORE_KEY in keys else [*keys, RETRIEVAL_SCORE_KEY]
         return scored.node.model_copy(update=update)
 
 
-def _query(bundle: QueryBundle | None) -> str:
+def _query(bundle: QueryBundle | str | None) -> str:
     if bundle is None:
         raise ValueError("Missing query bundle in extra info.")
+    if isinstance(bundle, str):
+        return bundle  # given by position, where the bundle stands
+    if not isinstance(bundle, QueryBundle):
+        raise TypeError(f"query_bundle is {describe(bundle)}: give a QueryBundle, or query_str=")
     return bundle.query_str
+
+
+def _nodes(nodes: Iterable[Any]) -> list[NodeWithScore]:
+    """What was given, at the time of the call: the caller may change its list while this one waits."""
+    if isinstance(nodes, (str, BaseNode, NodeWithScore)) or not isinstance(nodes, Iterable):
+        raise TypeError(f"nodes is {describe(nodes)}: give a list, [node] for a single one")
+    return [_with_score(index, node) for index, node in enumerate(nodes)]
+
+
+def _with_score(index: int, node: object) -> NodeWithScore:
+    if isinstance(node, NodeWithScore):
+        return node
+    if isinstance(node, BaseNode):
+        return NodeWithScore(node=node)
+    raise TypeError(f"nodes[{index}] is {describe(node)}: give a NodeWithScore, or a node, such as TextNode(text=...)")

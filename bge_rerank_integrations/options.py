@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -25,6 +27,10 @@ Scale = Literal["logit", "sigmoid"]
 HeadIndex = Literal["position", "layer"]
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 COMPRESS_RATIOS = (1, 2, 4, 8)
+
+
+ALIASES = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
+"""Other common names of dtypes."""
 
 
 def _of_a_family(default: Any) -> Any:
@@ -58,6 +64,8 @@ class Placement:
     """"float32", "float16", "bfloat16", "int8"; "auto": float32 on the CPU, half precision on a GPU."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "devices", device_names(self.devices))
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
         if self.dtype not in ("auto", *DTYPES):
             raise OptionError(f"dtype={self.dtype!r}: use 'auto', {', '.join(map(repr, DTYPES))}")
 
@@ -79,13 +87,14 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("token_budget", 1), ("max_queued_tokens", 1), ("cache_size", 0)):
-            value = getattr(self, name)
-            if name == "token_budget" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
-        if self.timeout is not None and (not isinstance(self.timeout, (int, float)) or not self.timeout > 0):
+            if name != "token_budget" or self.token_budget is not None:
+                _normalise(self, name, least)
+        if self.timeout is None:
+            return
+        if isinstance(self.timeout, (str, bytes, bool)) or not self.timeout > 0:
             raise OptionError(f"timeout={self.timeout!r}: use seconds above 0, or None for as long as it takes")
+        seconds = float(self.timeout)
+        object.__setattr__(self, "timeout", None if seconds == math.inf else seconds)
 
 
 @frozen
@@ -120,18 +129,16 @@ class ScoringOptions:
     """Lightweight: apply the soft cap on attention that config.json names; the published scores were made without."""
 
     def __post_init__(self) -> None:
-        _positive("max_length", self.max_length)
-        if self.query_max_length is not None:
-            _positive("query_max_length", self.query_max_length)
+        for name in WHOLE_NUMBERS:
+            if getattr(self, name) is not None:
+                _normalise(self, name, 1)
         if self.scale not in ("logit", "sigmoid"):
             raise OptionError(f"scale={self.scale!r}: use 'logit' or 'sigmoid'")
         for name in TEXTS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"{name}={value!r}: use a string or None")
-        if self.cutoff_layer is not None:
-            _positive("cutoff_layer", self.cutoff_layer)
-        if self.compress_ratio not in COMPRESS_RATIOS or isinstance(self.compress_ratio, bool):
+        if self.compress_ratio not in COMPRESS_RATIOS:
             raise OptionError(f"compress_ratio={self.compress_ratio!r}: use one of {COMPRESS_RATIOS}")
         object.__setattr__(self, "compress_layers", _layers(self.compress_layers))
         if self.head_index not in ("position", "layer"):
@@ -183,18 +190,48 @@ WHOLE_NUMBERS = _typed("int", "int | None")
 """Scoring options that are one whole number."""
 
 
-def _positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise OptionError(f"{name}={value!r}: use a whole number of 1 or more")
+def whole_number(value: object) -> int | None:
+    """The value as an int if it is a whole number of any kind, numpy's included; else None. A bool is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def device_names(devices: Any) -> str | tuple[str, ...] | None:
+    """Devices as text: 1 is "cuda:1", and a `torch.device` is its name. What is neither is left for an error later."""
+    if devices is None or isinstance(devices, str):
+        return devices
+    if isinstance(devices, Iterable):
+        return tuple(device_names(device) for device in devices)  # type: ignore[misc]
+    number = whole_number(devices)
+    return str(devices) if number is None else f"cuda:{number}"
+
+
+def dtype_name(dtype: Any) -> str:
+    """A dtype as text, whether torch's own or one of its common names."""
+    name = str(dtype).removeprefix("torch.")
+    return ALIASES.get(name, name) if isinstance(dtype, str) or name in DTYPES else repr(dtype)
+
+
+def _normalise(options: Any, name: str, least: int) -> None:
+    value = getattr(options, name)
+    number = whole_number(value)
+    if number is None or number < least:
+        raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
+    object.__setattr__(options, name, number)
 
 
 def _layers(value: object) -> tuple[int, ...]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = (value,)
-    if (
-        not isinstance(value, Sequence)
-        or isinstance(value, (str, bytes))
-        or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in value)
-    ):
+    values = [value] if whole_number(value) is not None else value
+    numbers = (
+        [whole_number(number) for number in values]
+        if isinstance(values, Iterable) and not isinstance(values, (str, bytes))
+        else [None]
+    )
+    checked = [number for number in numbers if number is not None and number >= 0]
+    if len(checked) < len(numbers):
         raise OptionError(f"compress_layers={value!r}: use layer numbers of 0 or more, such as (8,)")
-    return tuple(sorted(set(value)))
+    return tuple(sorted(set(checked)))

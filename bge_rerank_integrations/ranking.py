@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from bge_rerank_integrations.options import Scale, whole_number
 
 Pair = tuple[str, str]
 """A query and a text that may answer it."""
@@ -17,29 +19,62 @@ class Ranked(NamedTuple):
     score: float
 
 
-def rank(scores: Sequence[float], top_n: int | None = None, score_threshold: float | None = None) -> list[Ranked]:
-    """Scores best first, ties in the order given; those of at least `score_threshold`, and of them `top_n`."""
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])
-    kept = [Ranked(i, scores[i]) for i in order if score_threshold is None or scores[i] >= score_threshold]
-    return kept[:top_n]
+def rank(
+    logits: Sequence[float],
+    top_n: int | None = None,
+    score_threshold: float | None = None,
+    scale: Scale = "logit",
+) -> list[Ranked]:
+    """Texts by logit, best first, ties in the order given.
+
+    Above a logit of 37 every sigmoid is 1.0: the order is that of the logits, whatever the scale of what is returned.
+
+    Args:
+        logits: one a text.
+        top_n: how many to return at most; None: all.
+        score_threshold: return only scores of at least this, on `scale`; None: all.
+        scale: of the scores that are returned.
+    """
+    order = sorted(range(len(logits)), key=lambda index: -logits[index])
+    ranked = (Ranked(index, scaled(logits[index], scale)) for index in order)
+    return [one for one in ranked if score_threshold is None or one.score >= score_threshold][:top_n]
 
 
-def distinct(pairs: Sequence[Pair]) -> list[Pair]:
-    """Each pair once, so that equal pairs get scores that are equal to the last bit and ties keep their order."""
-    return list(dict.fromkeys(pairs))
+def scaled(logit: float, scale: Scale) -> float:
+    """The logit itself, or 1 / (1 + exp(-logit)), for any finite logit."""
+    if scale == "logit":
+        return logit
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1 + math.exp(logit))
 
 
-def sigmoid(score: float) -> float:
-    """1 / (1 + exp(-score)), for any finite score."""
-    return 1 / (1 + math.exp(-score)) if score >= 0 else math.exp(score) / (1 + math.exp(score))
-
-
-def check_top_n(top_n: object) -> None:
-    """Refuse a `top_n` that is not a count."""
-    if top_n is not None and (not isinstance(top_n, int) or isinstance(top_n, bool)):
+def check_top_n(top_n: Any) -> int | None:
+    """The count as an int; what is not a count is refused."""
+    if top_n is None:
+        return None
+    number = whole_number(top_n)
+    if number is None:
         raise TypeError(f"top_n={top_n!r}: use a whole number, or None for all")
-    if top_n is not None and top_n < 0:
+    if number < 0:
         raise ValueError(f"top_n={top_n}: use 0 or more, or None for all")
+    return number
+
+
+def check_threshold(score_threshold: Any, scale: Scale) -> float | None:
+    """The threshold as a float; one that no score can be compared with, or that all or none reach, is refused."""
+    if score_threshold is None:
+        return None
+    try:
+        number = float("nan") if isinstance(score_threshold, (str, bytes, bool)) else float(score_threshold)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if math.isnan(number):
+        raise ValueError(f"score_threshold={score_threshold!r}: use a number, or None to keep all")
+    if scale == "sigmoid" and math.isfinite(number) and not 0 <= number <= 1:
+        raise ValueError(
+            f"score_threshold={score_threshold!r}: with scale='sigmoid' scores lie between 0 and 1: use a number "
+            "between them, or scale='logit'"
+        )
+    return number
 
 
 def checked_pairs(pairs: Iterable[Pair]) -> list[Pair]:

@@ -6,44 +6,40 @@ tensor (`model.packing`) -> forward pass (`model.families`, `model.nn`) -> score
 
 from __future__ import annotations
 
-import asyncio
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from bge_rerank_integrations.engine.deadline import Deadline
+from bge_rerank_integrations.call import Call
 from bge_rerank_integrations.engine.engine import Engine
-from bge_rerank_integrations.engine.work import LayerScores, Recipe, Request, TokenSequence
+from bge_rerank_integrations.engine.work import LayerScores, Recipe
 from bge_rerank_integrations.errors import ScoreError
 from bge_rerank_integrations.model.families.base import Family
 from bge_rerank_integrations.model.inputs import Limits
-from bge_rerank_integrations.options import ScoringOptions, changed
+from bge_rerank_integrations.options import Scale, ScoringOptions, changed
 from bge_rerank_integrations.protocol import Progress
 from bge_rerank_integrations.ranking import (
     Pair,
     Ranked,
+    check_threshold,
     check_top_n,
     checked_pairs,
-    distinct,
     pairs_of,
     rank,
-    sigmoid,
+    scaled,
 )
 from bge_rerank_integrations.stats import Stats
-
-CHUNK = 1024
-"""Pairs to tokenize and queue at a time."""
 
 
 class Scorer:
     """A loaded reranker. Threads and event loops may share one; make it with `load_scorer`."""
 
-    def __init__(self, core: Core, options: ScoringOptions) -> None:
+    def __init__(self, core: Core, options: ScoringOptions, timeout: float | None = None) -> None:
         core.family.check(options)
         self._core = core
         self._options = options
+        self._timeout = timeout
         self._recipe = core.family.recipe(options)
         self._inputs = core.family.inputs(options, limits(core.family, options))
 
@@ -53,21 +49,22 @@ class Scorer:
         Args:
             query: what is asked; may be empty.
             texts: what may answer it, in any order, duplicates and empty texts included.
-            on_progress: called after each batch with how many distinct texts are scored and how many there are.
+            on_progress: called in this thread after each batch with how many texts are scored and how many there are.
 
         Returns:
             One score a text, in the order given; higher is more relevant, in the unit that `options.scale` names.
 
         Raises:
-            TypeError: the query or a text is no string; names its index.
+            TypeError: the query or a text is not a string; names its index.
             ScoreError: the model gave NaN or infinity.
             ClosedError: the scorer was closed.
+            QueueFull, Timeout: `timeout` was set and is over.
         """
-        return self._scores(pairs_of(query, texts), on_progress)
+        return self._on_scale(self._logits(pairs_of(query, texts), on_progress))
 
     def score_pairs(self, pairs: Iterable[Pair], on_progress: Progress | None = None) -> list[float]:
         """Score (query, text) pairs, any number of queries in one call. Returns and raises as `score`."""
-        return self._scores(checked_pairs(pairs), on_progress)
+        return self._on_scale(self._logits(checked_pairs(pairs), on_progress))
 
     def score_layers(self, pairs: Iterable[Pair], cutoff_layers: Sequence[int]) -> dict[int, list[float]]:
         """Scores after each of several layers, from one forward pass.
@@ -83,49 +80,58 @@ class Scorer:
             OptionError: a layer is not allowed (the message lists those that are), or the family has no cutoffs.
         """
         recipe = self._core.family.recipe(self._options, cutoff_layers)
-        checked = checked_pairs(pairs)
-        unique = distinct(checked)
-        scored = self._scored(unique, recipe)
-        return {layer: self._column(checked, unique, scored, index) for index, layer in enumerate(cutoff_layers)}
+        return self._by_layer(recipe, self._call(checked_pairs(pairs), recipe).scores())
 
     def rank(
-        self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
+        self,
+        query: str,
+        texts: Sequence[str],
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        on_progress: Progress | None = None,
     ) -> list[Ranked]:
-        """Score the texts and put them in order, best first; equal scores keep the order given.
+        """Score the texts and put them in order, best first; equal ones keep the order given.
+
+        The order is that of the logits, also where their sigmoids cannot be told apart any more.
 
         Args:
             top_n: how many to return at most; None: all.
             score_threshold: return only scores of at least this, in the unit of `options.scale`; None: all.
+            on_progress: as in `score`.
+
+        Raises:
+            TypeError, ValueError: `top_n` is not a count, or `score_threshold` is NaN or outside the scale.
         """
-        check_top_n(top_n)
-        return rank(self.score(query, texts), top_n, score_threshold)
+        cut = self._cut(top_n, score_threshold)
+        return rank(self._logits(pairs_of(query, texts), on_progress), *cut)
 
     async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
-        """As `score`, without blocking the event loop: texts are tokenized in one thread, scored in another."""
-        return await self._ascores(pairs_of(query, texts))
+        """As `score`, without blocking the event loop."""
+        return self._on_scale(await self._alogits(pairs_of(query, texts)))
 
     async def ascore_pairs(self, pairs: Iterable[Pair]) -> list[float]:
         """As `score_pairs`, without blocking the event loop."""
-        return await self._ascores(checked_pairs(pairs))
+        return self._on_scale(await self._alogits(checked_pairs(pairs)))
 
     async def ascore_layers(self, pairs: Iterable[Pair], cutoff_layers: Sequence[int]) -> dict[int, list[float]]:
         """As `score_layers`, without blocking the event loop."""
         recipe = self._core.family.recipe(self._options, cutoff_layers)
-        checked = checked_pairs(pairs)
-        unique = distinct(checked)
-        scored = await self._ascored(unique, recipe)
-        return {layer: self._column(checked, unique, scored, index) for index, layer in enumerate(cutoff_layers)}
+        return self._by_layer(recipe, await self._call(checked_pairs(pairs), recipe).ascores())
 
     async def arank(
         self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
     ) -> list[Ranked]:
         """As `rank`, without blocking the event loop."""
-        check_top_n(top_n)
-        return rank(await self.ascore(query, texts), top_n, score_threshold)
+        cut = self._cut(top_n, score_threshold)
+        return rank(await self._alogits(pairs_of(query, texts)), *cut)
 
     def with_options(self, **changes: Any) -> Scorer:
         """A scorer over the same weights with some of its `options` changed; both may be used at the same time."""
-        return Scorer(self._core, changed(self._options, changes))
+        return Scorer(self._core, changed(self._options, changes), self._timeout)
+
+    def with_timeout(self, seconds: float) -> Scorer:
+        """A scorer over the same weights whose calls may take no longer than this, instead of `timeout`."""
+        return Scorer(self._core, self._options, seconds)
 
     @property
     def options(self) -> ScoringOptions:
@@ -144,7 +150,7 @@ class Scorer:
 
     @property
     def truncated_pairs(self) -> int:
-        """How many (distinct) pairs lost text to `max_length` or `query_max_length` since the model was loaded."""
+        """How many pairs lost text to `max_length` or `query_max_length` since the model was loaded."""
         return self._core.engine.counters.truncated_pairs
 
     def stats(self) -> Stats:
@@ -174,75 +180,36 @@ class Scorer:
     def __reduce__(self) -> tuple[Any, ...]:
         return self._core.reload, (self._options,)
 
-    def _encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
-        started = time.perf_counter()
-        sequences = self._inputs.encode(pairs)
-        truncated = sum(sequence.truncated for sequence in sequences)
-        self._core.engine.counters.count_pairs(len(sequences), truncated, time.perf_counter() - started)
-        return sequences
-
-    def _scores(self, pairs: Sequence[Pair], on_progress: Progress | None) -> list[float]:
-        unique = distinct(pairs)
-        return self._column(pairs, unique, self._scored(unique, self._recipe, on_progress))
-
-    async def _ascores(self, pairs: Sequence[Pair]) -> list[float]:
-        unique = distinct(pairs)
-        return self._column(pairs, unique, await self._ascored(unique, self._recipe))
-
-    def _scored(self, pairs: Sequence[Pair], recipe: Recipe, on_progress: Progress | None = None) -> list[LayerScores]:
-        """Tokenize and queue chunk by chunk, so that the device has work while later chunks are tokenized."""
+    def _call(self, pairs: Sequence[Pair], recipe: Recipe) -> Call:
         engine = self._core.engine
-        engine.check_open()
-        deadline = Deadline(engine)
-        requests: list[Request] = []
-        try:
-            for start in range(0, len(pairs), CHUNK):
-                sequences = self._encode(pairs[start : start + CHUNK])
-                requests.append(Request(sequences, recipe, _shifted(on_progress, start, len(pairs))))
-                engine.submit(requests[-1])
-                with deadline.or_queue_full():
-                    requests[-1].admitted.result(deadline.remaining)
-            with deadline.or_timeout():
-                return [scores for request in requests for scores in request.future.result(deadline.remaining)]
-        finally:
-            for request in requests:  # whatever is left of them, if anything went wrong
-                request.future.cancel()
+        timeout = engine.settings.timeout if self._timeout is None else self._timeout
+        return Call(engine, self._inputs, recipe, pairs, timeout)
 
-    async def _ascored(self, pairs: Sequence[Pair], recipe: Recipe) -> list[LayerScores]:
-        """As `_scored`, awaiting."""
-        engine, loop = self._core.engine, asyncio.get_running_loop()
-        engine.check_open()
-        deadline = Deadline(engine)
-        requests: list[Request] = []
-        try:
-            for start in range(0, len(pairs), CHUNK):
-                sequences = await loop.run_in_executor(engine.tokenizing, self._encode, pairs[start : start + CHUNK])
-                requests.append(Request(sequences, recipe))
-                engine.submit(requests[-1])
-                with deadline.or_queue_full():
-                    await asyncio.wait_for(asyncio.wrap_future(requests[-1].admitted), deadline.remaining)
-            scored: list[LayerScores] = []
-            with deadline.or_timeout():
-                for request in requests:
-                    done = await asyncio.wait_for(asyncio.wrap_future(request.future), deadline.remaining)
-                    scored.extend(done)
-            return scored
-        finally:
-            for request in requests:
-                request.future.cancel()
+    def _logits(self, pairs: Sequence[Pair], on_progress: Progress | None) -> list[float]:
+        return self._column(self._call(pairs, self._recipe).scores(on_progress))
 
-    def _column(
-        self, pairs: Sequence[Pair], unique: Sequence[Pair], scored: Sequence[LayerScores], index: int = 0
-    ) -> list[float]:
-        """From what distinct pairs scored the scores of all pairs after one layer, on the scale of the options."""
-        known = dict(zip(unique, scored, strict=True))
-        scores = [known[pair][index] for pair in pairs]
-        if bad := [index for index, score in enumerate(scores) if not math.isfinite(score)]:
+    async def _alogits(self, pairs: Sequence[Pair]) -> list[float]:
+        return self._column(await self._call(pairs, self._recipe).ascores())
+
+    def _by_layer(self, recipe: Recipe, scores: Sequence[LayerScores]) -> dict[int, list[float]]:
+        return {layer: self._on_scale(self._column(scores, index)) for index, layer in enumerate(recipe.cutoffs)}
+
+    def _column(self, scores: Sequence[LayerScores], index: int = 0) -> list[float]:
+        """Every pair's logit after one of the layers asked for."""
+        logits = [row[index] for row in scores]
+        if bad := [i for i, logit in enumerate(logits) if not math.isfinite(logit)]:
             raise ScoreError(
-                f"pair {bad[0]} (of {len(bad)} so) scored {scores[bad[0]]} in {self._core.dtype}: "
+                f"pair {bad[0]} (of {len(bad)} so) scored {logits[bad[0]]} in {self._core.dtype}: "
                 "load the model with dtype='float32', or 'bfloat16', whose range is wider than that of 'float16'"
             )
-        return [sigmoid(score) for score in scores] if self._options.scale == "sigmoid" else scores
+        return logits
+
+    def _on_scale(self, logits: Sequence[float]) -> list[float]:
+        return [scaled(logit, self._options.scale) for logit in logits]
+
+    def _cut(self, top_n: int | None, score_threshold: float | None) -> tuple[int | None, float | None, Scale]:
+        scale = self._options.scale
+        return check_top_n(top_n), check_threshold(score_threshold, scale), scale
 
 
 class Core(NamedTuple):
@@ -253,11 +220,6 @@ class Core(NamedTuple):
     dtype: str
     reload: Callable[[ScoringOptions], Scorer]
     """Load the same once more, in another process perhaps."""
-
-
-def _shifted(on_progress: Progress | None, start: int, total: int) -> Progress | None:
-    """Progress of a chunk as progress of the whole call, which sees chunks finish in order."""
-    return None if on_progress is None else lambda done, _: on_progress(start + done, total)
 
 
 def limits(family: Family, options: ScoringOptions) -> Limits:

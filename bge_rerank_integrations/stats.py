@@ -40,6 +40,8 @@ class Stats:
     cache_misses: int
     hook_errors: int
     last_hook_error: str | None
+    dropped_reports: int
+    """Batches that a slow hook was not told of."""
 
     @property
     def cache_hit_rate(self) -> float:
@@ -61,6 +63,7 @@ class Counters:
     seconds_forward: float = 0.0
     hook_errors: int = 0
     last_hook_error: str | None = None
+    dropped_reports: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count_pairs(self, pairs: int, truncated: int, seconds: float) -> None:
@@ -80,10 +83,14 @@ class Counters:
         with self._lock:
             self.out_of_memory += 1
 
-    def count_hook_error(self, error: Exception) -> None:
+    def count_hook_error(self, error: BaseException) -> None:
         with self._lock:
             self.hook_errors += 1
             self.last_hook_error = repr(error)
+
+    def count_dropped_report(self) -> None:
+        with self._lock:
+            self.dropped_reports += 1
 
     def stats(self, **now: Any) -> Stats:
         """The totals together with what the engine knows of `now`: the fields of `Stats` that are not counted here."""

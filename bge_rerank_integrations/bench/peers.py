@@ -40,7 +40,9 @@ class Ours:
                 f"batches of {batch} pairs: this package fills its batches by tokens, leave the number out"
             )
         dtype = self.rounds or dtype
-        self.scorer = load_scorer(folder, devices=device, dtype=dtype, on_batch=lambda _: end_helpers())
+        self.scorer = load_scorer(folder, devices=device, dtype=dtype)
+        for worker in self.scorer._core.engine.workers:
+            worker.report = lambda _: end_helpers()  # in the worker's own thread, whose helpers they are
 
     def score(self, pairs: list[tuple[str, str]]) -> list[float]:
         return self.scorer.score_pairs(pairs)

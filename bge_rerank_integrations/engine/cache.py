@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from array import array
 from collections.abc import Hashable, Iterable, Sequence
 
 from cachetools import LRUCache
@@ -13,8 +12,7 @@ from bge_rerank_integrations.engine.work import LayerScores, Task
 
 def key_of(task: Task) -> Hashable:
     """Everything that a score depends on, for given weights: tokens, where the passage is, and the forward pass."""
-    ids = array("i", task.sequence.ids).tobytes()  # a fifth of what a tuple of them takes
-    return (ids, task.sequence.passage, task.request.recipe)
+    return (task.sequence.key, task.request.recipe)
 
 
 class ScoreCache:

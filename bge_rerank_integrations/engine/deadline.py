@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
+from threading import TIMEOUT_MAX
 
 from bge_rerank_integrations.engine.engine import Engine
 from bge_rerank_integrations.errors import QueueFull, Timeout
@@ -15,15 +16,25 @@ from bge_rerank_integrations.errors import QueueFull, Timeout
 class Deadline:
     """The end of one call's time, counted from when this is made."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, timeout: float | None) -> None:
+        """
+        Args:
+            timeout: seconds; None: no end.
+        """
         self._engine = engine
-        self._timeout = engine.settings.timeout
+        self._timeout = timeout
         self._end = None if self._timeout is None else time.monotonic() + self._timeout
 
     @property
     def remaining(self) -> float | None:
         """Seconds left; None: no end."""
-        return None if self._end is None else max(0.0, self._end - time.monotonic())
+        return None if self._end is None else max(0.0, min(self._end - time.monotonic(), TIMEOUT_MAX))
+
+    def check(self) -> None:
+        """Raise `Timeout` where no time is left."""
+        if self.remaining == 0:
+            with self.or_timeout():
+                raise FutureTimeoutError
 
     @contextmanager
     def or_queue_full(self) -> Iterator[None]:

@@ -9,15 +9,21 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from bge_rerank_integrations.engine.cache import ScoreCache
+from bge_rerank_integrations.engine.hook import Hook
 from bge_rerank_integrations.engine.queue import Queue
 from bge_rerank_integrations.engine.work import Request, Runner
 from bge_rerank_integrations.engine.worker import Worker
 from bge_rerank_integrations.errors import ClosedError
 from bge_rerank_integrations.options import EngineSettings
 from bge_rerank_integrations.stats import Counters, Stats
+
+TOKENIZING_THREADS = 4
+"""Threads that tokenize for async callers, so that one caller's long texts do not hold up the others."""
+HOOK_SECONDS = 1.0
+"""How long `close` waits for a hook that blocks."""
 
 
 class Engine:
@@ -31,22 +37,24 @@ class Engine:
                 pair 13% when another thread had loaded the model.
         """
         self.settings = settings
-        self.tokenizing = ThreadPoolExecutor(1, "bge-rerank-tokenize")  # for async callers; starts on first use
         self.counters = Counters()
+        self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bge-rerank-tokenize")  # starts on first use
         self._queue = Queue(settings.token_budget or 1, settings.max_queued_tokens, len(makers))
         self._cache = ScoreCache(settings.cache_size) if settings.cache_size else None
         self._process = os.getpid()
-        workers = [Worker(make, self._queue, self._cache, self.counters, settings.on_batch) for make in makers]
+        hook = None if settings.on_batch is None else Hook(settings.on_batch, self.counters)
+        report = hook or (lambda _: None)
+        self.workers = [Worker(make, self._queue, self._cache, self.counters, report) for make in makers]
         threads = [
             threading.Thread(target=worker.work, name=f"bge-rerank-{i}", daemon=True)
-            for i, worker in enumerate(workers)
+            for i, worker in enumerate(self.workers)
         ]
         # runs when the engine is dropped and at exit, and holds no reference to the engine itself
-        self._finalizer = weakref.finalize(self, _stop, self._process, self._queue, threads, self.tokenizing)
+        self._finalizer = weakref.finalize(self, _stop, self._process, self._queue, threads, self._tokenizing, hook)
         for thread in threads:
             thread.start()
         try:
-            runners = [worker.loaded.result() for worker in workers]
+            runners = [worker.loaded.result() for worker in self.workers]
         except BaseException:
             self._queue.close()  # the finalizer waits for what still loads: torch aborts if Python ends under it
             raise
@@ -54,20 +62,31 @@ class Engine:
             self._queue.token_budget = min(runner.token_budget() for runner in runners)
 
     def submit(self, request: Request) -> None:
-        """Queue a request; its future will hold a row for each sequence, or the error of the batch that failed."""
+        """Queue a request; its future will hold scores for each sequence, or the error of the batch that failed."""
         self.check_open()
         self._queue.put(request)
 
+    @property
+    def tokenizing(self) -> Executor:
+        """Threads for async callers; raises `ClosedError` where the engine is closed."""
+        self.check_open()
+        return self._tokenizing
+
     def check_open(self) -> None:
         """Raise if the engine was closed, or lives in the process that this one was forked from."""
-        if os.getpid() != self._process:
+        if self.forked:
             raise ClosedError("this scorer belongs to the process that loaded it: load it again after the fork")
         if self.closed:
             raise ClosedError("this scorer was closed: load it again")
 
     @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that has the model and its threads."""
+        return os.getpid() != self._process
+
+    @property
     def closed(self) -> bool:
-        return not self._finalizer.alive
+        return not self._finalizer.alive or self._queue.closed
 
     def close(self) -> None:
         """Fail what waits, finish what runs, free the devices. Closing twice is fine."""
@@ -88,7 +107,13 @@ class Engine:
         )
 
 
-def _stop(process: int, queue: Queue, threads: Sequence[threading.Thread], tokenizing: ThreadPoolExecutor) -> None:
+def _stop(
+    process: int,
+    queue: Queue,
+    threads: Sequence[threading.Thread],
+    tokenizing: ThreadPoolExecutor,
+    hook: Hook | None,
+) -> None:
     if os.getpid() != process:  # a fork has none of the threads, and perhaps a lock that one of them held
         return
     tokenizing.shutdown(wait=False)
@@ -96,3 +121,5 @@ def _stop(process: int, queue: Queue, threads: Sequence[threading.Thread], token
     for thread in threads:
         if thread.ident is not None and thread is not threading.current_thread():
             thread.join()
+    if hook is not None:
+        hook.close(HOOK_SECONDS)

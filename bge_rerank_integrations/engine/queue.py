@@ -1,19 +1,33 @@
-"""Requests that wait for a device, how much may wait, and which of it goes into the next batch."""
+"""Requests that wait for a device, how much may wait, and which of it goes into the next batch.
+
+Two lanes lead inside. A small request (up to `max_tokens` / 64) may always use the last eighth of the bound, which
+large ones leave free: a few pairs need not wait until thousands of others are scored. While a large one waits outside,
+small ones keep to that eighth, so that neither starves the other. Within a lane it is first come, first admitted.
+
+Inside, each caller gives one sequence in turn to the next batch, and recipes, which cannot share a batch, take turns.
+Every step costs the same however many requests wait.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable
 
-from bge_rerank_integrations.engine.work import Request, Task, settle
+from bge_rerank_integrations.engine.work import Recipe, Request, Task, settle
 from bge_rerank_integrations.errors import ClosedError
 
 _CLOSED = "the scorer was closed before this request was scored"
+LARGE_SHARE = 7, 8
+"""The part of the bound that large requests may fill."""
+SMALL_SHARE = 1, 64
+"""The part of the bound that a request may have and still count as small."""
+BATCHES_TO_RECOVER = 16
+"""After so many batches without one that did not fit, batches are planned larger again."""
 
 
 class Queue:
-    """First come, first admitted; of those admitted, each gives one sequence in turn to the next batch."""
+    """What waits, and the bound on it. Any number of threads may use it."""
 
     def __init__(self, token_budget: int, max_tokens: int, workers: int) -> None:
         """
@@ -22,112 +36,210 @@ class Queue:
             max_tokens: tokens that may wait; a request beyond waits outside, a larger one until nothing else waits.
             workers: how many devices share the work.
         """
-        self.token_budget = token_budget
         self.max_tokens = max_tokens
-        self.tokens = 0
-        """Tokens that wait."""
+        self._budget = self._full_budget = token_budget
+        self._good_batches = 0
+        self._patience = BATCHES_TO_RECOVER
         self._workers = workers
-        self._inside: deque[Request] = deque()
-        self._outside: deque[Request] = deque()
-        self._changed = threading.Condition()
+        self._tokens = self._large_tokens = 0
+        self._turns: OrderedDict[Recipe, OrderedDict[Hashable, deque[Request]]] = OrderedDict()
+        self._outside: dict[bool, deque[Request]] = {True: deque(), False: deque()}  # by whether a request is large
+        self._requests: set[Request] = set()
+        self._changed = threading.Condition(threading.RLock())
         self._closed = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that wait inside."""
+        return self._tokens
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens a batch may hold now."""
+        return self._budget
+
+    @token_budget.setter
+    def token_budget(self, tokens: int) -> None:
+        with self._changed:
+            self._budget = self._full_budget = tokens
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def __len__(self) -> int:
         """Requests that wait, inside the bound and outside."""
-        with self._changed:
-            return len(self._inside) + len(self._outside)
+        return len(self._requests)
 
     def put(self, request: Request) -> None:
         """Queue a request; its `admitted` says when it is within the bound."""
         with self._changed:
             if self._closed:
                 raise ClosedError("this scorer was closed: load it again")
-            self._outside.append(request)
+            if not request.sequences:
+                request.fill(())
+                return
+            self._requests.add(request)
+            self._outside[self._is_large(request)].append(request)
             self._admit()
+        request.future.add_done_callback(lambda _: self._forget(request))
 
     def take(self) -> list[Task] | None:
         """The next batch, longest sequence first, once there is one; None when the queue was closed."""
         with self._changed:
-            while True:
-                if self._closed:
-                    return None
-                self._drop_settled()
+            while not self._closed:
                 self._admit()
-                if not self._inside:
-                    self._changed.wait()
-                    continue
-                lead = self._inside[0]
                 try:
-                    return self._next_batch()
-                except Exception as error:  # noqa: BLE001 - whatever it is must not end the worker, and so every request
-                    self._inside.remove(lead)
-                    lead.fail(error)
+                    batch = self._next_batch()
+                except Exception as error:  # noqa: BLE001 - whatever it is must not end the worker, and so everyone
+                    self._drop_first(error)
+                    continue
+                if batch:
+                    return batch
+                if self._turns:
+                    continue  # what was first in turn had been cancelled
+                self._changed.wait()
+            return None
 
     def put_back(self, tasks: Iterable[Task]) -> None:
         """Queue tasks once more that were taken and not run."""
+        late = []
         with self._changed:
             for task in tasks:
+                request = task.request
                 if self._closed:
-                    task.request.fail(ClosedError(_CLOSED))
-                    continue
-                if not task.request.waiting:
-                    self._inside.append(task.request)
-                task.request.waiting.append(task.position)
-                self.tokens += task.tokens
+                    late.append(request)
+                elif not request.future.done():
+                    if not request.waiting:
+                        self._join(request)
+                    request.waiting.append(task.position)
+                    self._count(request, task.tokens)
             self._changed.notify_all()
-
-    def shrink(self, failed_tokens: int) -> None:
-        """A batch of this many tokens did not fit the device's memory: plan at most half of it from now on."""
-        with self._changed:
-            self.token_budget = max(1, min(self.token_budget, failed_tokens // 2))
-
-    def close(self) -> None:
-        """Take nothing more; what waits fails."""
-        with self._changed:
-            self._closed = True
-            waiting = [*self._inside, *self._outside]
-            self._inside.clear()
-            self._outside.clear()
-            self._changed.notify_all()
-        for request in waiting:
+        for request in late:
             request.fail(ClosedError(_CLOSED))
 
-    def _admit(self) -> None:
-        while self._outside:
-            request = self._outside[0]
-            if not request.future.done():
-                if self._inside and self.tokens + request.tokens > self.max_tokens:
-                    return
-                self._inside.append(request)
-                self.tokens += request.tokens
-                self._changed.notify_all()
-            self._outside.popleft()
-            settle(request.admitted.set_result, None)
+    def shrink(self, failed_tokens: int) -> None:
+        """A batch of this many tokens did not fit the device's memory: plan at most half of it for some time."""
+        with self._changed:
+            self._budget = max(1, min(self._budget, failed_tokens // 2))
+            self._good_batches = 0
+            self._patience = min(2 * self._patience, 64 * BATCHES_TO_RECOVER)  # what fails again is tried less often
 
-    def _drop_settled(self) -> None:
-        """Forget requests whose caller is gone, or part of which failed."""
-        for request in [request for request in self._inside if request.future.done()]:
-            self._inside.remove(request)
-            self.tokens -= sum(len(request.sequences[position].ids) for position in request.waiting)
+    def fitted(self) -> None:
+        """A batch ran: after some of them in a row batches may be larger again, up to what was asked for."""
+        with self._changed:
+            if self._budget == self._full_budget:
+                return
+            self._good_batches += 1
+            if self._good_batches >= self._patience:
+                self._good_batches = 0
+                self._budget = min(self._full_budget, 2 * self._budget)
+                if self._budget == self._full_budget:
+                    self._patience = BATCHES_TO_RECOVER
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Take nothing more; what waits fails, with the error given or a `ClosedError`."""
+        with self._changed:
+            self._closed = True
+            waiting = list(self._requests)
+            self._requests.clear()
+            self._turns.clear()
+            for lane in self._outside.values():
+                lane.clear()
+            self._tokens = self._large_tokens = 0
+            self._changed.notify_all()
+        for request in waiting:
+            request.fail(error or ClosedError(_CLOSED))
+
+    def _is_large(self, request: Request) -> bool:
+        part, whole = SMALL_SHARE
+        return request.tokens > max(self._full_budget, self.max_tokens * part // whole)
+
+    def _count(self, request: Request, tokens: int) -> None:
+        self._tokens += tokens
+        if self._is_large(request):
+            self._large_tokens += tokens
+
+    def _admit(self) -> None:
+        part, whole = LARGE_SHARE
+        reserved = self.max_tokens * part // whole
+        for large, lane in self._outside.items():
+            while lane and (lane[0].future.done() or self._has_room(lane[0], large, reserved)):
+                request = lane.popleft()
+                if request.future.done():
+                    continue
+                self._join(request)
+                self._count(request, request.tokens)
+                self._changed.notify_all()
+                settle(request.admitted.set_result, None)
+
+    def _has_room(self, request: Request, large: bool, reserved: int) -> bool:
+        if not self._tokens:
+            return True  # one that is larger than the bound runs when nothing else waits
+        if large:
+            tokens = min(request.tokens, reserved)  # a larger one takes the large ones' whole part, once it is empty
+            return self._large_tokens + tokens <= reserved and self._tokens + tokens <= self.max_tokens
+        if self._outside[True]:
+            own = max(self.max_tokens - reserved, self._full_budget)
+            if self._tokens - self._large_tokens + request.tokens > own:
+                return False
+        return self._tokens + request.tokens <= self.max_tokens
+
+    def _join(self, request: Request) -> None:
+        """Stand in turn: after the caller's other requests, the caller after others of the recipe."""
+        self._requests.add(request)
+        request.inside = True
+        self._turns.setdefault(request.recipe, OrderedDict()).setdefault(request.caller, deque()).append(request)
+
+    def _forget(self, request: Request) -> None:
+        """A request is settled: nothing of it waits any more. Where it stands in turn it is passed over later."""
+        with self._changed:
+            if request not in self._requests:
+                return
+            self._requests.discard(request)
+            if request.inside:
+                waiting = sum(len(request.sequences[index].ids) for index in request.waiting)
+                self._count(request, -waiting)
+                request.waiting.clear()
+            self._changed.notify_all()
+
+    def _drop_first(self, error: Exception) -> None:
+        """Fail whoever is first in turn."""
+        recipe, callers = next(iter(self._turns.items()))
+        _, requests = callers.popitem(last=False)
+        if not callers:
+            del self._turns[recipe]
+        for request in requests:
+            request.fail(error)
 
     def _next_batch(self) -> list[Task]:
-        recipe = self._inside[0].recipe
-        budget = min(self.token_budget, -(-self.tokens // self._workers))  # leave the other devices their share
-        turn = deque(request for request in self._inside if request.recipe == recipe)
-        others = [request for request in self._inside if request.recipe != recipe]
+        """One sequence of each request in turn, of the recipe whose turn it is; empty where all were cancelled."""
+        if not self._turns:
+            return []
+        recipe, callers = next(iter(self._turns.items()))
+        budget = min(self._budget, -(-self._tokens // self._workers))  # leave the other devices their share
         batch: list[Task] = []
         tokens = 0
-        while turn:
-            request = turn[0]
-            task = Task(request, request.waiting[0])
-            if batch and tokens + task.tokens > budget:
-                break
-            batch.append(task)
-            tokens += task.tokens
-            request.waiting.popleft()
-            turn.popleft()
+        while callers:
+            caller, requests = next(iter(callers.items()))
+            request = requests[0]
             if request.waiting:
-                turn.append(request)
-        self._inside = deque([*others, *turn])  # whoever had no turn now is first next time
-        self.tokens -= tokens
+                task = Task(request, request.waiting[0])
+                if batch and tokens + task.tokens > budget:
+                    break
+                batch.append(task)
+                tokens += task.tokens
+                self._count(request, -task.tokens)
+                request.waiting.popleft()
+            if not request.waiting:  # taken whole, or cancelled
+                self._requests.discard(request)
+                requests.popleft()
+            if requests:
+                callers.move_to_end(caller)
+            else:
+                del callers[caller]
+        if callers:
+            self._turns.move_to_end(recipe)  # other recipes come first next time
+        else:
+            del self._turns[recipe]
         return sorted(batch, key=lambda task: -task.tokens)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 LayerScores = list[float]
@@ -26,6 +29,12 @@ class TokenSequence:
     """Whether some text was cut away."""
     prefix: int = 0
     """How many of the first tokens belong to the query alone and see nothing after them (decoders)."""
+
+    @cached_property
+    def key(self) -> bytes:
+        """Equal for sequences that a model cannot tell apart, and for those alone."""
+        numbers = array("q", [*self.passage, *self.ids])
+        return blake2b(numbers, digest_size=16).digest()
 
 
 @dataclass(frozen=True)
@@ -62,12 +71,14 @@ class DoesNotFit(Exception):
 
 @dataclass(eq=False)
 class Request:
-    """The sequences of one caller, and how many of them still lack a score."""
+    """Sequences of one caller, and how many of them still lack a score."""
 
     sequences: Sequence[TokenSequence]
     recipe: Recipe
-    on_progress: Callable[[int, int], object] | None = None
-    """Called by a worker after each batch with how many sequences have their scores, and how many there are."""
+    caller: Hashable = field(default_factory=object)
+    """Who asks: the requests of one caller take turns as one."""
+    on_scored: Callable[[list[int]], object] | None = None
+    """Called by a worker with the indices of sequences that have their scores now; must neither block nor raise."""
     future: Future[list[LayerScores]] = field(default_factory=Future)
     admitted: Future[None] = field(default_factory=Future)
     """Done once the request is within the bound on what may wait."""
@@ -75,23 +86,22 @@ class Request:
     def __post_init__(self) -> None:
         self.tokens = sum(len(sequence.ids) for sequence in self.sequences)
         self.waiting = deque(in_order(self.sequences))
+        self.inside = False
+        """Whether the queue has admitted it; the queue's own."""
         self.scores: list[LayerScores] = [[] for _ in self.sequences]
         self.since = time.perf_counter()
         self._missing = len(self.sequences)
         self._lock = threading.Lock()  # two devices may finish parts of it at once
 
-    def fill(self, scored: Iterable[tuple[int, LayerScores]]) -> None:
+    def fill(self, scored: Sequence[tuple[int, LayerScores]]) -> None:
         """Write down scores by index; the last ones settle the future."""
         with self._lock:
             for index, scores in scored:
                 self.scores[index] = scores
-                self._missing -= 1
+            self._missing -= len(scored)
             missing = self._missing
-        try:
-            if self.on_progress is not None:
-                self.on_progress(len(self.scores) - missing, len(self.scores))
-        except Exception as error:  # noqa: BLE001 - the caller's own code failed: it is the caller's to know
-            self.fail(error)
+        if self.on_scored is not None:
+            self.on_scored([index for index, _ in scored])
         if missing == 0:
             settle(self.future.set_result, self.scores)
 

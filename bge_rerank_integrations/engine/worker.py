@@ -1,4 +1,8 @@
-"""A device's thread: the model is loaded, then batches run until the queue closes."""
+"""A device's thread: the model is loaded, then batches run until the queue closes.
+
+Whatever goes wrong in a batch is the batch's: its callers get the error and the loop goes on. Should the loop end all
+the same, nobody is left waiting: the queue closes with the reason.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from concurrent.futures import Future
 from bge_rerank_integrations.engine.cache import ScoreCache
 from bge_rerank_integrations.engine.queue import Queue
 from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Request, Runner, Task
-from bge_rerank_integrations.errors import OutOfMemory
+from bge_rerank_integrations.errors import ClosedError, OutOfMemory
 from bge_rerank_integrations.stats import Batch, Counters
 
 
@@ -23,58 +27,74 @@ class Worker:
         queue: Queue,
         cache: ScoreCache | None,
         counters: Counters,
-        on_batch: Callable[[Batch], object] | None,
+        report: Callable[[Batch], object],
     ) -> None:
+        """
+        Args:
+            report: called after each batch; must neither block nor raise.
+        """
         self.make = make
         self.loaded: Future[Runner] = Future()
         self.queue = queue
         self.cache = cache
         self.counters = counters
-        self.on_batch = on_batch
+        self.report = report
 
     def work(self) -> None:
+        """Load, then run batches until the queue closes."""
         try:
             runner = self.make()
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever loads
             self.loaded.set_exception(error)
             return
         self.loaded.set_result(runner)
+        reason: BaseException | None = None
         try:
             while (batch := self.queue.take()) is not None:
                 self._serve(runner, batch)
                 del batch  # or its requests would live until the next one comes
+        except BaseException as error:  # noqa: BLE001 - nobody is there to catch it; it is told to all who wait
+            reason = ClosedError(f"the scorer's thread ended ({type(error).__name__}: {error}): load it again")
+            reason.__cause__ = error
         finally:
+            self.queue.close(reason)
             runner.close()
 
     def _serve(self, runner: Runner, batch: list[Task]) -> None:
-        if self.cache is not None:
-            known, batch = self.cache.claim(batch)
-            _deliver(known)
-        if batch:
-            self._run(runner, batch)
-
-    def _run(self, runner: Runner, batch: list[Task]) -> None:
-        """Run tasks of one recipe; out of memory, and that alone, halves them and tries again."""
-        started = time.perf_counter()
+        tasks = batch
         try:
-            scored = runner.run([task.sequence for task in batch], batch[0].request.recipe)
-        except DoesNotFit as error:
-            if len(batch) == 1:
-                message = f"a sequence of {batch[0].tokens} tokens does not fit the device: lower max_length ({error})"
-                self._fail(batch, OutOfMemory(message))
-                return
+            if self.cache is not None:
+                known, tasks = self.cache.claim(batch)
+                _deliver(known)
+            if tasks:
+                self._run(runner, tasks)
         except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
             self._fail(batch, error)
-            return
+
+    def _run(self, runner: Runner, batch: list[Task]) -> None:
+        """Run tasks of one recipe. A batch that does not fit is halved; one that fails runs again caller by caller."""
+        started = time.perf_counter()
+        error: BaseException
+        try:
+            scored = runner.run([task.sequence for task in batch], batch[0].request.recipe)
+        except BaseException as caught:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
+            error = caught
         else:
             self._finish(batch, scored, started)
             return
-        # here, and not in the handler, whose traceback would keep what failed alive
-        self.queue.shrink(sum(task.tokens for task in batch))
-        self.counters.count_out_of_memory()
-        middle = len(batch) // 2
-        self._run(runner, batch[:middle])
-        self._run(runner, batch[middle:])
+        parts = _halves(batch) if isinstance(error, DoesNotFit) else _by_request(batch)
+        if len(parts) == 1:
+            if isinstance(error, DoesNotFit):
+                message = f"a sequence of {batch[0].tokens} tokens does not fit the device: lower max_length ({error})"
+                error = OutOfMemory(message)
+            self._fail(batch, error)
+            return
+        if isinstance(error, DoesNotFit):
+            self.queue.shrink(sum(task.tokens for task in batch))
+            self.counters.count_out_of_memory()
+        del error  # its traceback would keep what failed alive
+        for part in parts:
+            self._run(runner, part)
 
     def _finish(self, batch: list[Task], scored: list[LayerScores], started: float) -> None:
         done = list(zip(batch, scored, strict=True)) if self.cache is None else self.cache.finish(batch, scored)
@@ -85,18 +105,27 @@ class Worker:
             seconds_forward=time.perf_counter() - started,
         )
         self.counters.count_batch(report)
-        if self.on_batch is not None:
-            try:
-                self.on_batch(report)
-            except Exception as error:  # noqa: BLE001 - a hook that fails must not cost anyone a score
-                self.counters.count_hook_error(error)
+        self.queue.fitted()
         _deliver(done)
+        self.report(report)
 
     def _fail(self, batch: list[Task], error: BaseException) -> None:
         if self.cache is not None:
             self.queue.put_back(self.cache.abandon(batch))
         for request in {task.request for task in batch}:
             request.fail(error)
+
+
+def _halves(batch: list[Task]) -> list[list[Task]]:
+    middle = len(batch) // 2
+    return [batch[:middle], batch[middle:]] if middle else [batch]
+
+
+def _by_request(batch: list[Task]) -> list[list[Task]]:
+    parts: dict[Request, list[Task]] = defaultdict(list)
+    for task in batch:
+        parts[task.request].append(task)
+    return list(parts.values())
 
 
 def _deliver(scored: Iterable[tuple[Task, LayerScores]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -37,8 +38,16 @@ class Checkpoint:
                     "and load the new folder"
                 )
             raise CheckpointError(f"{folder} has no config.json: is it the folder of a model?")
-        self.folder = folder
+        self.folder = Path(os.path.abspath(folder))  # once: the process may change its directory
         self.config = read_json(folder / "config.json")
+
+    def file_states(self) -> dict[str, tuple[int, int, int]]:
+        """What tells the files of weights and config.json apart from others of the same names; {} where one is gone."""
+        try:
+            states = {path.name: path.stat() for path in (self.folder / "config.json", *self.shards)}
+        except OSError:
+            return {}
+        return {name: (state.st_ino, state.st_size, state.st_mtime_ns) for name, state in states.items()}
 
     def __repr__(self) -> str:
         return f"Checkpoint({str(self.folder)!r})"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Recipe, TokenSequence
+from bge_rerank_integrations.errors import CheckpointError, OutOfMemory
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
 from bge_rerank_integrations.model.nn.int8 import Int8Linear, check_int8
 from bge_rerank_integrations.model.nn.linear import replace_linears
@@ -36,14 +37,15 @@ class Replica:
         self.family = family
         self.device = device
         self.dtype = dtype
+        self.model: RerankModel | None = None
+        self._files = family.checkpoint.file_states()
         self._load(depth)
 
     def _load(self, depth: int) -> None:
+        """Load so many layers. A shallower model stays in use until the deeper one is ready, and if it cannot be."""
         self.family.check_tensors()
         if self.dtype is torch.int8:
             check_int8()
-        self.depth = 0
-        self.model: RerankModel | None = None  # frees a shallower one first
         with torch.device("meta"):
             model = self.family.build(depth)
         stored = torch.float32 if self.dtype is torch.int8 else self.dtype
@@ -51,6 +53,24 @@ class Replica:
         load_weights(self.family.checkpoint, model.targets(), model.ignored, self._abandoned)
         self._round_up = self._speed_up(model.layers)
         self.model, self.depth = model, depth
+
+    def _deepen(self, depth: int) -> None:
+        """Load the layers that a recipe needs, from the very files that the others came from."""
+        folder = self.family.checkpoint.folder
+        if self.family.checkpoint.file_states() != self._files:
+            raise CheckpointError(
+                f"layers {self.depth + 1} to {depth} are not loaded yet, and the files in {folder} were changed or "
+                "moved since the others were: load the model again, or put the files back"
+            )
+        try:
+            self._load(depth)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"{depth} layers of {folder} do not fit {self.device} beside the {self.depth} that are in use: "
+                "use a lower cutoff_layer, or load the model with this one"
+            ) from error
 
     def _speed_up(self, layers: nn.Module) -> Callable[[int], int] | None:
         """Replace the layers' products by the fastest for device and dtype; returns which numbers of rows suit them."""
@@ -64,16 +84,18 @@ class Replica:
 
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
         """The engine's way to scores: see `Runner.run`."""
+        if (depth := recipe.depth(self.family.dimensions.layers)) > self.depth:
+            self._deepen(depth)
         try:
             return self._run(sequences, recipe)
-        except torch.OutOfMemoryError as error:
-            message = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            message = str(error) or "out of memory"
         raise DoesNotFit(message)  # here, since the handled error would keep the batch's tensors alive
 
     @torch.inference_mode()
     def _run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
-        if (depth := recipe.depth(self.family.dimensions.layers)) > self.depth:
-            self._load(depth)
         assert self.model is not None
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
             scores = self.model.score(pack(sequences, self.device, self._round_up), recipe)
@@ -92,6 +114,11 @@ class Replica:
         self.model = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on any device: on the CPU torch says so in words alone."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def affordable_tokens(free: int, dimensions: Dimensions, itemsize: int) -> int:

@@ -171,22 +171,24 @@ def test_close_in_mid_flight_answers_everyone(monkeypatch: pytest.MonkeyPatch) -
 
 def test_back_pressure_and_timeouts_tell_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
-    with load_scorer(ENCODER, max_queued_tokens=20, timeout=0.2) as scorer, ThreadPoolExecutor(3) as threads:
+    with load_scorer(ENCODER, max_queued_tokens=20, timeout=LONG) as scorer, ThreadPoolExecutor(3) as threads:
+        short = scorer.with_timeout(0.2)
         first = threads.submit(scorer.score, "q", ["first"])
         assert held.started.wait(LONG)
         second = threads.submit(scorer.score, "q", ["some words that wait " * 3])
         while scorer.stats().queued_requests < 1:
             pass
         with pytest.raises(QueueFull, match=r"queue full: \d+ of 20 tokens after 0\.2 s"):
-            scorer.score("q", ["no room"])
+            short.score("q", ["no room"])
         with pytest.raises(QueueFull, match="max_queued_tokens"):
-            asyncio.run(scorer.ascore("q", ["no room"]))
-        for late in (first, second):
-            with pytest.raises(Timeout, match=r"0\.2 s"):
-                late.result(LONG)
+            asyncio.run(short.ascore("q", ["no room"]))
         held.go.set()
-        while scorer.stats().queued_requests:
-            pass
+        assert len(first.result(LONG)) == len(second.result(LONG)) == 1
+        held.go.clear()
+        for late in (short.score, lambda *asked: asyncio.run(short.ascore(*asked))):
+            with pytest.raises(Timeout, match=r"not scored within 0\.2 s"):
+                late("q", ["admitted, and held up"])
+        held.go.set()
         assert len(scorer.score("q", ["room again"])) == 1
         assert isinstance(Timeout("late"), TimeoutError)
 

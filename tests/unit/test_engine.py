@@ -35,12 +35,14 @@ class Adder:
         self.fail_on: int | None = None
         self.closed = False
         self.budget = 100
+        self.running_in: list[threading.Thread] = []
 
     def token_budget(self) -> int:
         return self.budget
 
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
         self.started.set()
+        self.running_in.append(threading.current_thread())
         self.starts.put(self)
         assert self.go.wait(LONG)
         ids = [sequence.ids for sequence in sequences]
@@ -104,8 +106,8 @@ def test_each_replica_is_made_in_the_thread_that_runs_it(replica: Adder) -> None
     makers: list[threading.Thread] = []
     make = made_by(replica, makers)
     runners: list[threading.Thread] = []
-    settings = EngineSettings(on_batch=lambda batch: runners.append(threading.current_thread()))
-    engine = Engine([make, make], settings)
+    replica.running_in = runners
+    engine = Engine([make, make], EngineSettings())
     submit(engine, [1]).future.result(LONG)
     engine.close()
     assert len(set(makers)) == 2
@@ -290,14 +292,21 @@ def test_a_fork_is_told_to_load_for_itself(engine_of: Callable[..., Engine]) -> 
     assert submit(engine, [1]).future.result(LONG) == [[1.0]]
 
 
-def test_progress_is_reported_and_its_errors_are_the_callers(engine_of: Callable[..., Engine], replica: Adder) -> None:
-    engine = engine_of(token_budget=2)
-    seen: list[tuple[int, int]] = []
-    made = submit(engine, [1], [1], [1], [1], on_progress=lambda done, total: seen.append((done, total)))
+def test_callers_are_told_which_sequences_are_scored(engine_of: Callable[..., Engine]) -> None:
+    seen: list[list[int]] = []
+    made = submit(engine_of(token_budget=2), [1], [1, 1], [1], on_scored=seen.append)
     made.future.result(LONG)
-    assert seen == [(2, 4), (4, 4)]
-    failing = submit(engine, [1], on_progress=lambda done, total: 1 // 0)
-    with pytest.raises(ZeroDivisionError):
+    assert seen == [[1], [0, 2]]  # the longest first
+
+
+def test_a_caller_that_cannot_be_told_is_the_only_one_to_fail(engine_of: Callable[..., Engine]) -> None:
+    engine = engine_of()
+
+    def refuse(indices: list[int]) -> None:
+        raise SystemExit
+
+    failing = submit(engine, [1], on_scored=refuse)
+    with pytest.raises(SystemExit):
         failing.future.result(LONG)
     assert submit(engine, [2]).future.result(LONG) == [[2.0]]
 
@@ -306,6 +315,7 @@ def test_stats_and_the_hook(engine_of: Callable[..., Engine]) -> None:
     reports = []
     engine = engine_of(token_budget=2, on_batch=reports.append)
     submit(engine, [1], [1, 1], [1]).future.result(LONG)
+    engine.close()  # which lets the hook see everything
     stats = engine.stats()
     assert (stats.tokens, stats.batches, stats.queued_tokens, stats.queued_requests) == (4, 2, 0, 0)
     assert [(report.sequences, report.tokens) for report in reports] == [(1, 2), (2, 2)]
@@ -315,6 +325,7 @@ def test_stats_and_the_hook(engine_of: Callable[..., Engine]) -> None:
 def test_a_hook_that_fails_costs_no_score(engine_of: Callable[..., Engine]) -> None:
     engine = engine_of(on_batch=lambda batch: 1 // 0)
     assert submit(engine, [1]).future.result(LONG) == [[1.0]]
+    engine.close()
     assert engine.stats().hook_errors == 1
     assert "ZeroDivisionError" in str(engine.stats().last_hook_error)
 

@@ -1,0 +1,172 @@
+"""One call of a scorer on its way: pairs are tokenized, queued chunk by chunk, and their scores awaited.
+
+The device works on early chunks while later ones are tokenized. Pairs that the model cannot tell apart, since they are
+the same after truncation, are scored once: their scores are equal to the last bit, and ties keep their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from queue import Empty, SimpleQueue
+
+from bge_rerank_integrations.engine.deadline import Deadline
+from bge_rerank_integrations.engine.engine import Engine
+from bge_rerank_integrations.engine.work import LayerScores, Recipe, Request, TokenSequence
+from bge_rerank_integrations.model.inputs import PairEncoder
+from bge_rerank_integrations.protocol import Progress
+from bge_rerank_integrations.ranking import Pair
+
+CHUNK = 1024
+"""Pairs to queue at a time: enough to fill batches with sequences of similar length."""
+PIECE = 64
+"""Pairs to tokenize between two looks at the clock."""
+
+
+class Call:
+    """The scores of some pairs, by one recipe. Used once, by one thread or one task."""
+
+    def __init__(
+        self, engine: Engine, inputs: PairEncoder, recipe: Recipe, pairs: Sequence[Pair], timeout: float | None
+    ) -> None:
+        engine.check_open()
+        self._engine = engine
+        self._inputs = inputs
+        self._recipe = recipe
+        self._pairs = pairs
+        self._deadline = Deadline(engine, timeout)
+        self._requests: list[Request] = []
+        self._slots: list[int] = []
+        """For each pair tokenized so far, which distinct sequence it is."""
+        self._slot_of: dict[bytes, int] = {}
+        self._scored: SimpleQueue[list[int]] = SimpleQueue()
+        """The slots that got their scores, batch by batch; an empty list where a request is settled."""
+
+    def scores(self, on_progress: Progress | None = None) -> list[LayerScores]:
+        """Scores for each pair, in the order given. Progress is told in the caller's own thread."""
+        progress = None if on_progress is None else _Counter(len(self._pairs), on_progress)
+        try:
+            for start in range(0, len(self._pairs), CHUNK):
+                request = self._encode(start)
+                self._submit(request, watched=progress is not None)
+                with self._deadline.or_queue_full():
+                    request.admitted.result(self._deadline.remaining)
+                if progress is not None:
+                    progress.tell(self._slots, list(self._news()))
+            if progress is None:
+                with self._deadline.or_timeout():
+                    for request in self._requests:
+                        request.future.result(self._deadline.remaining)
+            else:
+                self._watch(progress)
+            return self._collect()
+        finally:
+            self._cancel()
+
+    async def ascores(self) -> list[LayerScores]:
+        """As `scores`, awaiting: texts are tokenized in one of the engine's threads, scored in another."""
+        loop = asyncio.get_running_loop()
+        try:
+            for start in range(0, len(self._pairs), CHUNK):
+                try:
+                    encoding = loop.run_in_executor(self._engine.tokenizing, self._encode, start)
+                except RuntimeError:  # the threads were ended just now
+                    self._engine.check_open()
+                    raise
+                with self._deadline.or_timeout():
+                    request = await asyncio.wait_for(encoding, self._deadline.remaining)
+                self._submit(request)
+                with self._deadline.or_queue_full():
+                    await asyncio.wait_for(asyncio.wrap_future(request.admitted), self._deadline.remaining)
+            with self._deadline.or_timeout():
+                for request in self._requests:
+                    await asyncio.wait_for(asyncio.wrap_future(request.future), self._deadline.remaining)
+            return self._collect()
+        finally:
+            self._cancel()
+
+    def _encode(self, start: int) -> Request:
+        """The sequences of a chunk that no earlier pair has."""
+        new: list[TokenSequence] = []
+        for begin in range(start, min(start + CHUNK, len(self._pairs)), PIECE):
+            self._deadline.check()
+            pairs = self._pairs[begin : min(begin + PIECE, start + CHUNK)]
+            started = time.perf_counter()
+            sequences = self._inputs.encode(pairs)
+            truncated = sum(sequence.truncated for sequence in sequences)
+            self._engine.counters.count_pairs(len(pairs), truncated, time.perf_counter() - started)
+            for sequence in sequences:
+                slot = self._slot_of.get(sequence.key)
+                if slot is None:
+                    slot = self._slot_of[sequence.key] = len(self._slot_of)
+                    new.append(sequence)
+                self._slots.append(slot)
+        return Request(new, self._recipe, caller=self)
+
+    def _submit(self, request: Request, watched: bool = False) -> None:
+        if watched:
+            first = len(self._slot_of) - len(request.sequences)
+            request.on_scored = lambda indices: self._scored.put([first + index for index in indices])
+            request.future.add_done_callback(lambda _: self._scored.put([]))
+        self._requests.append(request)
+        self._engine.submit(request)
+
+    def _watch(self, progress: _Counter) -> None:
+        while not all(request.future.done() for request in self._requests):
+            with self._deadline.or_timeout():
+                try:
+                    news = self._scored.get(timeout=self._deadline.remaining)
+                except Empty:
+                    raise FutureTimeoutError from None
+            progress.tell(self._slots, news)
+            for request in self._requests:
+                if request.future.done():
+                    request.future.result()  # an error ends the call at once
+        progress.tell(self._slots, list(self._news()))
+
+    def _news(self) -> Iterator[int]:
+        while not self._scored.empty():
+            yield from self._scored.get()
+
+    def _collect(self) -> list[LayerScores]:
+        distinct = [scores for request in self._requests for scores in request.future.result()]
+        return [distinct[slot] for slot in self._slots]
+
+    def _cancel(self) -> None:
+        for request in self._requests:  # whatever is left of them, if anything went wrong
+            request.future.cancel()
+
+
+class _Counter:
+    """How many of a call's pairs have their scores."""
+
+    def __init__(self, total: int, call: Progress) -> None:
+        self._total = total
+        self._call = call
+        self._done = 0
+        self._seen = 0
+        self._finished: set[int] = set()
+        self._waiting: Counter[int] = Counter()
+        """How many pairs wait for each distinct sequence."""
+
+    def tell(self, slots: Sequence[int], news: Sequence[int]) -> None:
+        """Call with the new count, if it has grown.
+
+        Args:
+            slots: which distinct sequence each pair is, of the pairs tokenized so far.
+            news: distinct sequences that got their scores.
+        """
+        self._finished.update(news)
+        before = self._done
+        for slot in slots[self._seen :]:  # tokenized since the last time
+            if slot in self._finished:
+                self._done += 1
+            else:
+                self._waiting[slot] += 1
+        self._seen = len(slots)
+        self._done += sum(self._waiting.pop(slot, 0) for slot in news)
+        if self._done > before:
+            self._call(self._done, self._total)
