@@ -83,6 +83,7 @@ class Reranker:
         bound = inspect.signature(self.compute_score).bind(sentence_pairs, *arguments, **named)
         bound.apply_defaults()
         call = self._call(bound.arguments)
+        self._warn(bound.arguments["kwargs"], stacklevel=3)
         return self._score(read_pairs(sentence_pairs), call, self._devices()[:1] if device is None else [device])
 
     def get_detailed_instruct(self, instruction_format: str, instruction: str, sentence: str) -> str:
@@ -121,6 +122,7 @@ class Reranker:
     def _compute(self, arguments: Mapping[str, Any]) -> Any:
         """`compute_score`, given its `locals()`. Several devices give a numpy array, as FlagEmbedding's do."""
         call = self._call(arguments)
+        self._warn(arguments["kwargs"], stacklevel=4)
         pairs = [(query, passage) for query, passage in self.get_detailed_inputs(arguments["sentence_pairs"])]
         devices = self._devices()
         scores = self._score(pairs, call, devices)
@@ -133,8 +135,10 @@ class Reranker:
     def _call(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """What a call is to use: its own arguments, and the attributes where it has none."""
         without_effect.check_call(arguments["kwargs"])
-        without_effect.warn(f"{type(self).__name__}.compute_score", arguments["kwargs"], stacklevel=4)
         return {**vars(self), **{name: value for name, value in arguments.items() if value is not None}}
+
+    def _warn(self, kwargs: Mapping[str, Any], stacklevel: int) -> None:
+        without_effect.warn(f"{type(self).__name__}.compute_score", kwargs, stacklevel)
 
     def _score(self, pairs: list[Pair], call: Mapping[str, Any], devices: Sequence[str]) -> LayerScores:
         return self._ready(call, devices).score_pairs(pairs)

@@ -217,9 +217,12 @@ class LightWeightFlagLLMReranker(CutoffReranker):
         What is None is as the attribute of that name says. Several `target_devices` give a numpy array.
         `compress_layer` is FlagEmbedding's older name of `compress_layers`, and goes before it.
         """
-        compress_layers = compress_layers if compress_layer is None else compress_layer
         scores: list[float] | list[list[float]] | numpy.ndarray = self._compute(dict(locals()))
         return scores
+
+    def _call(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        older = arguments["compress_layer"]
+        return super()._call(arguments if older is None else {**arguments, "compress_layers": older})
 
     def _compressed(self, scorer: Scorer, call: Mapping[str, Any], depth: int) -> Scorer:
         asked, ratio = call["compress_layers"], call["compress_ratio"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from transformers import PreTrainedTokenizerFast
-
 from bge_rerank_integrations.loading import Resolved
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -40,6 +38,8 @@ class Model:
 
 def tokenizer(found: Resolved) -> Any:
     """The checkpoint's tokenizer as transformers has it, with the token ids that are scored here."""
+    from transformers import PreTrainedTokenizerFast  # nothing else here needs transformers
+
     checkpoint = found.checkpoint
     named = {name: checkpoint.special_token_id(name) for name in SPECIAL_TOKENS}
     return PreTrainedTokenizerFast(

@@ -13,7 +13,7 @@ INSTEAD = {
     "use_bf16": "use use_fp16, or load_scorer with dtype='bfloat16'",
     "prompt": "only decoders have one",
     "cutoff_layers": "use LayerWiseFlagLLMReranker or LightWeightFlagLLMReranker",
-    "compress_layer": "use LightWeightFlagLLMReranker",
+    "compress_layer": "use compress_layers of LightWeightFlagLLMReranker",
     "compress_layers": "use LightWeightFlagLLMReranker",
     "compress_ratio": "use LightWeightFlagLLMReranker",
     "use_dataloader": "batches are planned by tokens",

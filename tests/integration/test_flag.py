@@ -243,6 +243,13 @@ def test_the_model_explains_itself() -> None:
     with pytest.raises(AttributeError, match=r"config\.json"):
         _ = model.model.config.hidden_size
     assert model.pool is None
+    assert len(FlagReranker(ENCODER).target_devices) == 1
+    assert not hasattr(model, "start_multi_process_pool")
+
+
+def test_dataloaders_are_accepted() -> None:
+    model = FlagLLMReranker(LLM, devices="cpu", trust_remote_code=True)
+    assert model.compute_score(PAIRS, 1, use_dataloader=True, num_workers=2) == model.compute_score(PAIRS)
 
 
 @pytest.mark.parametrize("kind", SIGNATURES)

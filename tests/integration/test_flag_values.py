@@ -20,6 +20,7 @@ from bge_rerank_integrations.flag import (
     LayerWiseFlagLLMReranker,
     LightWeightFlagLLMReranker,
 )
+from bge_rerank_integrations.prompts import PROMPTS
 from tests.conftest import CHECKPOINTS
 
 LONG = ["what is panda?", "The giant panda is a bear. " * 60]
@@ -86,6 +87,16 @@ def test_lengths_and_normalize_are_read_at_the_next_call(model: FlagReranker) ->
 
 
 @encoder
+def test_a_query_that_fills_max_length_leaves_the_passage_a_token(model: FlagReranker) -> None:
+    query = "what is the giant panda and where does it live in China? " * 4
+    passages = ["The giant panda is a bear.", "The"]
+    # FlagEmbedding cuts neither text where the query leaves no room: 0.05993680 for the first pair, of 24 tokens
+    first, second = model.compute_score([[query, passage] for passage in passages], max_length=16)
+    assert first == second
+    assert first != near(0.05993680)
+
+
+@encoder
 def test_instructions_and_formats_are_read_at_the_next_call(model: FlagReranker) -> None:
     model.query_instruction_for_rerank = "Find: "
     assert model.compute_score(PAIRS) == near([-0.22433758, -0.23643571, -0.22706163])
@@ -110,6 +121,7 @@ def test_instructions_of_none_and_the_single_gpu_form_put_nothing_before(model: 
 def test_decoders_read_their_attributes_at_the_next_call(model: Any, family: str) -> None:
     model.prompt = "Same?"
     assert model.compute_score(PAIRS) == near(OTHER_PROMPT[family])
+    assert model.compute_score(PAIRS, prompt="answer") == model.compute_score(PAIRS, prompt=PROMPTS["answer"])
     model.prompt, model.max_length = None, 16
     assert model.compute_score(LONG) == near([SHORT[family]])
     model.max_length, model.query_instruction_format = 512, r"{}\n{}"
@@ -136,6 +148,8 @@ def test_several_devices_give_a_numpy_array(family: str) -> None:
     assert isinstance(model.compute_score_single_gpu(PAIRS), list)
     model.stop_self_pool()
     assert model.compute_score(PAIRS).tolist() == near(PLAIN[family])
+    if model.scorer.cutoff_layers:  # FlagEmbedding joins its processes' lists of layers: here as with one device
+        assert model.compute_score(PAIRS, cutoff_layers=[4, 8]).shape == (2, 3)
     model.target_devices = ["cpu"]
     assert isinstance(model.compute_score(PAIRS), list)
     model.stop_self_pool()
@@ -207,6 +221,10 @@ def test_compression_is_read_at_the_next_call(model: LightWeightFlagLLMReranker)
     for none in ([99], []):
         assert model.compute_score(PAIRS, compress_layers=none) == near(PLAIN["lightweight"])
     assert model.compute_score(PAIRS, compress_layer=[2]) == near([-2.84508896, -2.39784765, -2.56804013])
+    single = [model.compute_score_single_gpu(PAIRS, **{name: [2]}) for name in ("compress_layer", "compress_layers")]
+    assert single[0] == single[1] != model.compute_score_single_gpu(PAIRS)
+    with pytest.raises(OptionError, match="compress_ratio=3"):  # any number there
+        model.compute_score(PAIRS, compress_ratio=3)
     model.cutoff_layers, model.compress_ratio = [6], 4
     assert model.compute_score(PAIRS) == near([-3.17980719, -2.64411974, -2.47401047])
     model.cutoff_layers, model.compress_layers = None, None
