@@ -17,7 +17,7 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("bench*", "evaluation*", "demo*"),
-    ("langchain", "llama_index", "flag"),
+    ("langchain", "llama_index", "flag*"),
     ("adapter_fields",),
     ("lazy",),
     ("loading",),
