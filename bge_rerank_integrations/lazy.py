@@ -32,7 +32,7 @@ class LazyScorer:
 
     def get(self, source: str, loading: Options, scoring: Options) -> Scorer:
         """The scorer; the first call loads it, in this thread where no timeout may cut that short."""
-        timeout: float | None = loading["timeout"]
+        timeout: float | None = loading.get("timeout")
         started = time.monotonic()
         model = self._shared(source, loading)
         while True:
@@ -52,7 +52,7 @@ class LazyScorer:
 
     async def aget(self, source: str, loading: Options, scoring: Options) -> Scorer:
         """As `get`, without blocking the event loop: the model is loaded in a thread of its own."""
-        timeout: float | None = loading["timeout"]
+        timeout: float | None = loading.get("timeout")
         started = time.monotonic()
         model = self._shared(source, loading)
         while True:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bge_rerank_integrations.adapter_fields import LazyScorer
 from bge_rerank_integrations.flag import without_effect
 from bge_rerank_integrations.flag.pairs import SentencePairs, read_pairs
 from bge_rerank_integrations.flag.stand_in import Model, tokenizer
+from bge_rerank_integrations.lazy import LazyScorer
 from bge_rerank_integrations.loading import resolve
 from bge_rerank_integrations.model.devices import choose_devices
 from bge_rerank_integrations.options import ModelSource, Placement

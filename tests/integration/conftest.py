@@ -110,6 +110,16 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
+    def before(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        """Hold back whoever calls this method, before it does anything."""
+        original = getattr(owner, name)
+
+        def held(*args: Any) -> Any:
+            self()
+            return original(*args)
+
+        monkeypatch.setattr(owner, name, held)
+
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:

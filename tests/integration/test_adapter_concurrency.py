@@ -23,6 +23,7 @@ from llama_index.core.schema import TextNode
 from bge_rerank_integrations import Scorer, llama_index, load_scorer
 from bge_rerank_integrations.engine.engine import TOKENIZING_THREADS
 from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.model.replica import Replica
 from tests.conftest import CHECKPOINTS, FAMILIES, golden
 
 if TYPE_CHECKING:
@@ -138,8 +139,11 @@ async def test_requests_cost_no_threads(async_adapter: Adapter) -> None:
     assert len({thread for thread in peak - before if thread.name.startswith("bge")}) <= 2 + TOKENIZING_THREADS
 
 
-async def test_a_cancelled_caller_takes_no_one_along(async_adapter: Adapter, gate: Gate) -> None:
-    with load_scorer(ENCODER, on_batch=gate) as scorer:
+async def test_a_cancelled_caller_takes_no_one_along(
+    async_adapter: Adapter, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.before(monkeypatch, Replica, "run")
+    with load_scorer(ENCODER) as scorer:
         shared = async_adapter.new(scorer=scorer)
         tasks = [asyncio.create_task(async_adapter.ascore(shared, *one)) for one in requests(20)]
         await turns_until(lambda: gate.reached)
@@ -155,9 +159,12 @@ async def test_a_cancelled_caller_takes_no_one_along(async_adapter: Adapter, gat
 # --- an event loop that goes on ---------------------------------------------------------------------------------------
 
 
-async def test_the_loop_goes_on_while_texts_are_scored(async_adapter: Adapter, gate: Gate) -> None:
+async def test_the_loop_goes_on_while_texts_are_scored(
+    async_adapter: Adapter, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only the loop opens the gate at which the scores wait: had it stood still, they would be there before."""
-    with load_scorer(ENCODER, on_batch=gate) as scorer:
+    gate.before(monkeypatch, Replica, "run")
+    with load_scorer(ENCODER) as scorer:
         reranker = async_adapter.new(scorer=scorer)
         task = asyncio.create_task(async_adapter.ascore(reranker, QUERY, TEXTS * 3))
         await tick(task, gate)
