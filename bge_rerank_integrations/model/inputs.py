@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from bge_rerank_integrations.engine.work import TokenSequence
 from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.model.checkpoint import tokenizer_errors
+from bge_rerank_integrations.model.cutting import beginning, is_long
 from bge_rerank_integrations.ranking import Pair
 
 
@@ -32,13 +33,27 @@ class Limits:
     passage: int
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, without special tokens; a text that occurs often is tokenized once."""
-    unique = list(dict.fromkeys(texts))
-    with tokenizer_errors("tokenizer.json does not work"):
-        encoded = tokenizer.encode_batch_fast([repair(text) for text in unique], add_special_tokens=False)
-    ids = {text: encoding.ids for text, encoding in zip(unique, encoded, strict=True)}
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str], kept: int | None = None) -> list[list[int]]:
+    """Token ids of each text, without special tokens; a text that occurs often is tokenized once.
+
+    Args:
+        kept: how many ids of each text the caller keeps: of a long one no more than one beyond is given. None: all.
+    """
+    ids: dict[str, list[int]] = {}
+    short = []
+    for text in dict.fromkeys(texts):
+        if kept is not None and is_long(text, kept):
+            ids[text] = beginning(text, kept, lambda part: _encode(tokenizer, [part])[0])
+        else:
+            short.append(text)
+    ids.update(zip(short, _encode(tokenizer, short), strict=True))
     return [ids[text] for text in texts]
+
+
+def _encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    with tokenizer_errors("tokenizer.json does not work"):
+        encoded = tokenizer.encode_batch_fast([repair(text) for text in texts], add_special_tokens=False)
+    return [encoding.ids for encoding in encoded]
 
 
 def repair(text: str) -> str:
@@ -103,8 +118,10 @@ class EncoderInputs:
             )
 
     def encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
-        queries = tokenize(self.tokenizer, [self.query_instruction + query for query, _ in pairs])
-        passages = tokenize(self.tokenizer, [self.passage_instruction + passage for _, passage in pairs])
+        queries = tokenize(self.tokenizer, [self.query_instruction + query for query, _ in pairs], self.limits.query)
+        passages = tokenize(
+            self.tokenizer, [self.passage_instruction + passage for _, passage in pairs], self.limits.passage
+        )
         return [self._join(query, passage) for query, passage in zip(queries, passages, strict=True)]
 
     def _join(self, query: list[int], passage: list[int]) -> TokenSequence:
@@ -136,8 +153,10 @@ class DecoderInputs:
     passage_instruction: str
 
     def encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
-        queries = tokenize(self.tokenizer, [self.query_instruction + query for query, _ in pairs])
-        passages = tokenize(self.tokenizer, [self.passage_instruction + passage for _, passage in pairs])
+        queries = tokenize(self.tokenizer, [self.query_instruction + query for query, _ in pairs], self.limits.query)
+        passages = tokenize(
+            self.tokenizer, [self.passage_instruction + passage for _, passage in pairs], self.limits.passage
+        )
         return [self._join(query, passage) for query, passage in zip(queries, passages, strict=True)]
 
     def _join(self, query: list[int], passage: list[int]) -> TokenSequence:

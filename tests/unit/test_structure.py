@@ -28,6 +28,7 @@ FLOORS = (
     ("model.families.decoder_base",),
     ("model.families.base",),
     ("model.hub", "model.weights", "model.inputs", "model.packing"),
+    ("model.cutting",),
     ("model.checkpoint", "model.devices", "model.nn*"),
     ("model.families",),
     ("engine.deadline",),
