@@ -15,7 +15,7 @@ import bge_rerank_integrations
 PACKAGE = Path(bge_rerank_integrations.__file__).parent
 FLOORS = (
     ("__main__",),
-    ("cli",),
+    ("cli*",),
     ("bench*", "evaluation*", "demo*"),
     ("langchain", "llama_index", "flag"),
     ("adapter_fields",),
