@@ -5,12 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bge_rerank_integrations.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from bge_rerank_integrations.evaluation.result import Result
+from bge_rerank_integrations.evaluation.rows import QUALITY, Row
 
 AXES_INCHES = 6.2
 LINE_INCHES = 0.25  # of a label
@@ -20,16 +17,21 @@ LONGEST_NAME, LONGEST_PART = 60, 24
 FRONT, OTHER, BASELINE = "#0b6e4f", "#5b6472", "#b35900"
 
 
-def draw(result: Result, path: Path) -> None:
-    """Write the figure. Labels stand in a column at the right, each tied to its point, so that none hides another."""
+def draw(every_row: Sequence[Row], title: str, depth: int, path: Path) -> None:
+    """Write the figure. Labels stand in a column at the right, each tied to its point, so that none hides another.
+
+    Args:
+        every_row: the first stage and the configurations.
+        depth: candidates that a query has at most.
+        path: the suffix says in which format.
+    """
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
     except ModuleNotFoundError as error:
         raise MissingExtraError("matplotlib", "evaluate") from error
-    from bge_rerank_integrations.evaluation.result import QUALITY
 
-    first, *rows = sorted(result.rows, key=lambda row: (bool(row.settings), -row.metrics[QUALITY].value))
+    first, *rows = sorted(every_row, key=lambda row: (bool(row.settings), -row.metrics[QUALITY].value))
     names = [_shortened(row.name) for row in (first, *rows)]
     height = max(3.2, LINE_INCHES * (len(names) + 2))
     right = 0.6 + LETTER_INCHES * max(map(len, names))
@@ -62,7 +64,7 @@ def draw(result: Result, path: Path) -> None:
             elinewidth=1.2,
             zorder=3,
         )
-    stairs = sorted((row.cost or left, row.metrics[QUALITY].value) for row in result.rows if row.on_front)
+    stairs = sorted((row.cost or left, row.metrics[QUALITY].value) for row in every_row if row.on_front)
     stairs = [*stairs, (far, stairs[-1][1])]
     axes.plot(*zip(*stairs, strict=True), drawstyle="steps-post", color=FRONT, linewidth=1.5, alpha=0.7, zorder=2)
 
@@ -96,14 +98,14 @@ def draw(result: Result, path: Path) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"seconds for one query of at most {result.depth} candidates, median and quartiles (log scale)")
+    axes.set_xlabel(f"seconds for one query of at most {depth} candidates, median and quartiles (log scale)")
     axes.set_ylabel(f"{QUALITY}, 95% interval")
     axes.grid(True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.text(
         LEFT / size[0],
         1 - 0.3 / size[1],
-        f"{result.data}: {result.queries:,} queries",
+        title,
         weight="bold",
         va="center",
         parse_math=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,62 +17,11 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from bge_rerank_integrations.evaluation.figure import draw
 from bge_rerank_integrations.evaluation.metrics import Estimate
+from bge_rerank_integrations.evaluation.rows import QUALITY, Row
 
-QUALITY = "nDCG@10"
-"""The measure that decides."""
 NARROWEST_NAME = 14
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Of one query with all its candidates."""
-
-    median: float
-    lower_quartile: float
-    upper_quartile: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One configuration, or the first stage alone."""
-
-    name: str
-    metrics: dict[str, Estimate]
-    behind_best: Estimate
-    """nDCG@10 of the best row minus this one's, query by query."""
-    run_file: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The model and its options; empty for the first stage."""
-    difference: dict[str, Estimate] = field(default_factory=dict)
-    """This minus the first stage, query by query; empty for the first stage."""
-    seconds: Seconds | None = None
-    """None for the first stage, which every row pays for."""
-    extra_bytes: int | None = None
-    tied_queries: int = 0
-    """Queries all of whose candidates got the same score and so kept the first stage's order."""
-    on_front: bool = False
-    """No other row is at least as good in nDCG@10 and in time, and better in one of them."""
-
-    @property
-    def cost(self) -> float:
-        """Seconds on top of the first stage."""
-        return 0.0 if self.seconds is None else self.seconds.median
-
-
-def front(rows: list[Row]) -> list[Row]:
-    """The rows with those on the Pareto front marked."""
-
-    def beaten(row: Row) -> bool:
-        quality = row.metrics[QUALITY].value
-        return any(
-            other.cost <= row.cost
-            and other.metrics[QUALITY].value >= quality
-            and (other.cost < row.cost or other.metrics[QUALITY].value > quality)
-            for other in rows
-        )
-
-    return [replace(row, on_front=not beaten(row)) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -189,9 +138,7 @@ class Result:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write the figure, nDCG@10 against seconds a query; the suffix says in which format."""
-        from bge_rerank_integrations.evaluation.figure import draw
-
-        draw(self, Path(path))
+        draw(self.rows, f"{self.data}: {self.queries:,} queries", self.depth, Path(path))
 
     def write(self, folder: Path) -> None:
         """Write results.json, figure.png and figure.svg."""

@@ -19,7 +19,8 @@ from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.evaluation.configurations import FIRST_STAGE, Configuration, Given, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset, Watch, unwatched
 from bge_rerank_integrations.evaluation.metrics import Values, estimate, measure, require_extra
-from bge_rerank_integrations.evaluation.result import QUALITY, Result, Row, Seconds, front
+from bge_rerank_integrations.evaluation.result import Result
+from bge_rerank_integrations.evaluation.rows import QUALITY, Row, Seconds, front
 from bge_rerank_integrations.evaluation.scoring import Timing, find_models, score_and_time
 from bge_rerank_integrations.evaluation.store import Store
 from bge_rerank_integrations.evaluation.trec import Run, ranked, write_run

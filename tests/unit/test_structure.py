@@ -77,6 +77,14 @@ def test_imports_run_down(name: str) -> None:
         assert floor(other) > floor(name) or (beside and floor(other) == floor(name)), f"{name} imports {other}"
 
 
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    left = {name: imported(path) - {""} for name, path in MODULES.items() if name}
+    while free := [name for name, others in left.items() if not others & left.keys()]:
+        for name in free:
+            del left[name]
+    assert left == {}
+
+
 def test_files_stay_short() -> None:
     lengths = {str(p): len(p.read_text(encoding="utf-8").splitlines()) for p in PACKAGE.rglob("*.py")}
     assert {path: length for path, length in lengths.items() if length > 400} == {}
