@@ -20,21 +20,21 @@ class BM25Index:
             self._index.index(tokens, show_progress=False)
 
     def search(self, query: str, count: int) -> list[tuple[int, float]]:
-        """The places of the `count` best texts with their scores, best first; without those that share no word with the
-        query."""
+        """The indices of the `count` best texts with their scores, best first, without those that share no word with
+        the query."""
         (words,) = self._tokens([query])
         if self._index is None or not words:
             return []
-        places, scores = self._index.retrieve([words], k=min(count, self._count), show_progress=False)
-        found = zip(places[0].tolist(), scores[0].tolist(), strict=True)
-        return [(place, score) for place, score in found if score > 0]
+        indices, scores = self._index.retrieve([words], k=min(count, self._count), show_progress=False)
+        found = zip(indices[0].tolist(), scores[0].tolist(), strict=True)
+        return [(index, score) for index, score in found if score > 0]
 
-    def score(self, query: str, places: Sequence[int]) -> list[float]:
-        """The scores of the texts at these places; 0 for those that share no word with the query."""
+    def score(self, query: str, indices: Sequence[int]) -> list[float]:
+        """The scores of the texts at these indices; 0 for those that share no word with the query."""
         (words,) = self._tokens([query])
         if self._index is None or not words:
-            return [0.0] * len(places)
-        scores: list[float] = self._index.get_scores(words)[list(places)].tolist()
+            return [0.0] * len(indices)
+        scores: list[float] = self._index.get_scores(words)[list(indices)].tolist()
         return scores
 
     def _tokens(self, texts: Sequence[str]) -> list[list[str]]:

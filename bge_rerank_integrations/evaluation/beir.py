@@ -55,7 +55,7 @@ def read_beir(
     if depth is not None and depth < 1:
         raise DataError(f"depth={depth}: take at least 1 candidate of each query")
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv")
+        raise DataError(f"{folder} is not a folder: give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv")
     problems = Problems(skip_bad)
     corpus = _texts(folder / "corpus.jsonl", "document", problems, watch)
     asked = _texts(folder / "queries.jsonl", "query", problems, watch)
@@ -94,7 +94,7 @@ def retrieve(queries: dict[str, str], corpus: dict[str, str], depth: int, watch:
     watch("indexing for BM25", 1, 1)
     found = {}
     for done, (query, text) in enumerate(queries.items(), 1):
-        best = [(ids[place], score) for place, score in index.search(text, depth + 1) if ids[place] != query]
+        best = [(ids[i], score) for i, score in index.search(text, depth + 1) if ids[i] != query]
         found[query] = dict(best[:depth])
         watch("retrieving", done, len(queries))
     return found
@@ -108,7 +108,7 @@ def _texts(path: Path, what: str, problems: Problems, watch: Watch) -> dict[str,
         title = checked_text(where, "title", row.get("title") or "") if what == "document" else ""
         text = f"{title} {checked_text(where, 'text', row.get('text'))}".strip()
         if name in texts:
-            problems.found(f"{what} ids given twice", f"{where}: _id={name!r} stands there a second time: rename one")
+            problems.found(f"{what} ids given twice", f"{where}: _id={name!r} is given a second time: rename one")
         elif not text:
             problems.found(
                 f"blank {what} texts", f"{where}: the text of _id={name!r} is blank: fill it in or remove it"

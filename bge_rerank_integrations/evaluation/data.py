@@ -17,7 +17,7 @@ Watch = Callable[[str, int, int], object]
 
 
 def unwatched(what: str, done: int, total: int) -> None:
-    """Nobody looks on."""
+    """Does nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Problems:
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line that is not blank, behind the words that name its place; a file without any is an error."""
+    """Each line that is not blank, after the words that say where it is; a file without any is an error."""
     empty = True
     try:
         with path.open("rb") as file:
@@ -98,7 +98,7 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each JSON object of a JSON-lines file, behind the words that name its place."""
+    """Each JSON object of a JSON-lines file, after the words that say where it is."""
     for where, line in lines(path):
         try:
             row = json.loads(line)

@@ -71,12 +71,12 @@ def draw(every_row: Sequence[Row], title: str, depth: int, path: Path) -> None:
     bottom, top = axes.get_ylim()
     labelled = sorted(zip(names, (first, *rows), strict=True), key=lambda pair: -pair[1].metrics[QUALITY].value)
     heights = [(row.metrics[QUALITY].value - bottom) / (top - bottom) for _, row in labelled]
-    for (name, row), place in zip(labelled, spread(heights, LINE_INCHES / height), strict=True):
+    for (name, row), label_height in zip(labelled, spread(heights, LINE_INCHES / height), strict=True):
         colour = BASELINE if row is first else FRONT if row.on_front else OTHER
         axes.annotate(
             name,
             xy=(row.cost or far, row.metrics[QUALITY].value),
-            xytext=(1 + 0.35 / AXES_INCHES, place),
+            xytext=(1 + 0.35 / AXES_INCHES, label_height),
             textcoords="axes fraction",
             va="center",
             fontsize=9,
@@ -122,11 +122,11 @@ def draw(every_row: Sequence[Row], title: str, depth: int, path: Path) -> None:
         figure.savefig(path, dpi=150)
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Falling places between 0 and 1, moved as little as it takes to lie `gap` apart, upwards where the room ends."""
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Falling heights between 0 and 1, moved as little as it takes to lie `gap` apart, upwards where the room ends."""
     moved: list[float] = []
-    for place in places:
-        moved.append(min(place, moved[-1] - gap) if moved else place)
+    for height in heights:
+        moved.append(min(height, moved[-1] - gap) if moved else height)
     floor = 0.0
     for index in reversed(range(len(moved))):
         moved[index] = max(moved[index], floor)

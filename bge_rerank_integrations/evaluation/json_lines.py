@@ -88,13 +88,13 @@ def _texts(where: str, row: dict[str, Any], keys: tuple[str, str], problems: Pro
     if not isinstance(row[key], list):
         raise DataError(f"{where}: {key}={shortened(repr(row[key]))}: use a list of texts")
     texts: dict[str, None] = {}
-    for place, value in enumerate(row[key]):
-        text = checked_text(where, f"{key}[{place}]", value)
+    for index, value in enumerate(row[key]):
+        text = checked_text(where, f"{key}[{index}]", value)
         if not text.strip():
-            problems.found("blank texts", f"{where}: {key}[{place}] is blank: fill it in or remove it")
+            problems.found("blank texts", f"{where}: {key}[{index}] is blank: fill it in or remove it")
         elif text in texts:
             problems.found(
-                "texts given twice", f"{where}: {key}[{place}]={shortened(text)!r} stands there twice: remove it"
+                "texts given twice", f"{where}: {key}[{index}]={shortened(text)!r} is given twice: remove it"
             )
         else:
             texts[text] = None
@@ -105,11 +105,11 @@ def _in_bm25_order(
     queries: dict[str, str], texts: dict[str, str], judged: dict[str, dict[str, int]], watch: Watch
 ) -> dict[str, dict[str, float]]:
     """Candidates with their BM25 scores, best first; equal ones in the order given."""
-    places = {name: place for place, name in enumerate(texts)}
+    index_of = {name: index for index, name in enumerate(texts)}
     index = BM25Index(list(texts.values()))
     found = {}
     for done, (query, text) in enumerate(queries.items(), 1):
-        scores = index.score(text, [places[name] for name in judged[query]])
+        scores = index.score(text, [index_of[name] for name in judged[query]])
         scored = zip(judged[query], scores, strict=True)
         found[query] = dict(sorted(scored, key=lambda pair: -pair[1]))
         watch("ordering by BM25", done, len(queries))

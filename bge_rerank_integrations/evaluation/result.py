@@ -64,14 +64,14 @@ class Result:
         chosen = min(close, key=lambda row: (row.cost, -row.metrics[QUALITY].value))
         if best.behind_best.low is None:
             return "A single query says nothing about others: give more."
-        said = f"Best {QUALITY}: {best.name} ({best.metrics[QUALITY].value:.3f})."
+        told = f"Best {QUALITY}: {best.name} ({best.metrics[QUALITY].value:.3f})."
         if chosen is best:
-            return f"{said} Every faster row is measurably worse." if best.cost else f"{said} No reranker beats it."
+            return f"{told} Every faster row is measurably worse." if best.cost else f"{told} No reranker beats it."
         gap = chosen.behind_best
-        said += f" Fastest that is not measurably worse: {chosen.name} ({chosen.metrics[QUALITY].value:.3f}; behind by"
-        said += f" {gap.value:.3f}, 95% interval {gap.low:.3f} to {gap.high:.3f}), "
+        told += f" Fastest that is not measurably worse: {chosen.name} ({chosen.metrics[QUALITY].value:.3f}; behind by"
+        told += f" {gap.value:.3f}, 95% interval {gap.low:.3f} to {gap.high:.3f}), "
         share = f"{chosen.cost / best.cost:.0%} of the time." if chosen.cost else "no reranking at all."
-        return said + share + " More queries would tell them apart better."
+        return told + share + " More queries would tell them apart better."
 
     def table(self, width: int = 80, mark: str = "●") -> Table:
         """Best first, below the first stage.

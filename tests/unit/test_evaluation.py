@@ -74,7 +74,7 @@ def test_candidates_of_a_run_file(tmp_path: Path) -> None:
         ("corpus.jsonl", '{"_id": "a", "text": "x"}\n{oops\n', "line 2 is not JSON"),
         ("corpus.jsonl", "[1]\n", "line 1 is [1]: write an object"),
         ("corpus.jsonl", lines({"_id": "a", "title": "", "text": "  "}), "line 1: the text of _id='a' is blank"),
-        ("corpus.jsonl", lines({"_id": "a", "text": "x"}, {"_id": "a", "text": "y"}), "line 2: _id='a' stands there"),
+        ("corpus.jsonl", lines({"_id": "a", "text": "x"}, {"_id": "a", "text": "y"}), "line 2: _id='a' is given"),
         ("corpus.jsonl", lines({"_id": "a b", "text": "x"}), "_id='a b': use an id without white space"),
         ("corpus.jsonl", lines({"_id": "a\0b", "text": "x"}), "_id='a\\x00b': use an id without"),
         ("corpus.jsonl", '{"_id": ' + "9" * 5000 + "}\n", "line 1 is not JSON"),
@@ -118,7 +118,7 @@ def test_bad_beir_names_file_line_value_and_remedy(tmp_path: Path, file: str, co
         ("capital Q0 paris 1 -1e39 me\n", "score='-1e39': use finite numbers"),
         ("nobody Q0 paris 1 1 me\n", "query 'nobody'"),
         ("capital Q0 nowhere 1 1 me\n", "document 'nowhere'"),
-        ("capital Q0 paris 1 1 me\ncapital Q0 paris 2 0 me\n", "line 2: document 'paris' stands there twice"),
+        ("capital Q0 paris 1 1 me\ncapital Q0 paris 2 0 me\n", "line 2: document 'paris' is given twice"),
         ("\n", "is empty"),
     ],
 )
@@ -151,7 +151,7 @@ def test_other_splits_and_missing_files_are_named(tmp_path: Path) -> None:
     folder = write_beir(tmp_path)
     with pytest.raises(DataError, match=r"dev\.tsv does not exist: splits there are: test"):
         read_beir(folder, "dev")
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="not a folder"):
         read_beir(tmp_path / "nowhere")
     (folder / "corpus.jsonl").write_bytes(b'{"_id": "a", "text": "\xff"}\n')
     with pytest.raises(DataError, match=r"corpus\.jsonl, line 1 is not UTF-8"):
@@ -182,7 +182,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ({"query": "q", "positives": [], "negatives": ["b"]}, "line 1 has no positives"),
         ({"query": "q", "positives": ["a"], "negatives": []}, "line 1 has no negatives"),
         ({"query": "q", "positives": ["a"], "negatives": ["a", "b"]}, "'a' is among the positives and the negatives"),
-        ({"query": "q", "positives": ["a", "a"], "negatives": ["b"]}, "positives[1]='a' stands there twice"),
+        ({"query": "q", "positives": ["a", "a"], "negatives": ["b"]}, "positives[1]='a' is given twice"),
         ({"query": "q", "positives": ["a"], "negatives": [" "]}, "negatives[0] is blank"),
         ({"query": " ", "positives": ["a"], "negatives": ["b"]}, "the query is blank"),
         ({"positives": ["a"], "negatives": ["b"]}, "has no 'query'"),
@@ -247,8 +247,8 @@ def test_configurations_of_a_file(tmp_path: Path, suffix: str) -> None:
     ("given", "said"),
     [
         ([], "no configuration"),
-        (["demo,length=5"], "'length' is no setting of a configuration: use model, max_length,"),
-        (["demo,max_length"], "no KEY=VALUE"),
+        (["demo,length=5"], "'length' is not a setting of a configuration: use model, max_length,"),
+        (["demo,max_length"], "not KEY=VALUE"),
         (["demo,max_length=5,max_length=6"], "max_length is given twice"),
         (["demo,cutoff_layer=8-2"], "backwards"),
         (["demo,max_length=abc"], "use a number, a range"),
@@ -287,9 +287,9 @@ def test_runs_have_one_order_for_trec_eval(tmp_path: Path) -> None:
 def test_a_query_of_equal_scores_keeps_the_first_stages_order(relevant: str) -> None:
     """trec_eval alone would put d3, the last name, first."""
     values = measure({"q": {relevant: 1}}, {"q": ranked(["d0", "d1", "d2", "d3"], [7.0] * 4)}, 4)
-    place = int(relevant[1]) + 1
-    assert values["MRR@10"].tolist() == [1 / place]
-    assert values["nDCG@10"].tolist() == pytest.approx([1 / np.log2(place + 1)])
+    rank = int(relevant[1]) + 1
+    assert values["MRR@10"].tolist() == [1 / rank]
+    assert values["nDCG@10"].tolist() == pytest.approx([1 / np.log2(rank + 1)])
 
 
 def test_measures_are_those_of_trec_eval() -> None:
@@ -344,12 +344,12 @@ def test_the_store_survives_a_line_cut_short(tmp_path: Path) -> None:
 def test_the_store_leaves_the_files_of_others_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "scores.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"scores\.jsonl is no file of this command"):
+    with pytest.raises(DataError, match=r"scores\.jsonl is not a file of this command"):
         Store(path, "data")
     assert path.read_bytes() == content
 
 
 def test_labels_are_spread() -> None:
-    places = spread([0.9, 0.5, 0.5, 0.5, 0.01, 0.0], 0.1)
-    assert places == pytest.approx([0.9, 0.5, 0.4, 0.3, 0.1, 0.0])
+    heights = spread([0.9, 0.5, 0.5, 0.5, 0.01, 0.0], 0.1)
+    assert heights == pytest.approx([0.9, 0.5, 0.4, 0.3, 0.1, 0.0])
     assert spread([0.5], 0.1) == [0.5]

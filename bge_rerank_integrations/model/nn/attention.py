@@ -93,7 +93,7 @@ def _padded(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: La
 
 
 def _pad(packed: Tensor, layout: Layout) -> Tensor:
-    """*Shape:* (tokens, heads, dim) -> (sequences, heads, longest, dim), zeros behind each sequence."""
+    """*Shape:* (tokens, heads, dim) -> (sequences, heads, longest, dim), zeros after each sequence."""
     padded = packed.new_zeros(len(layout.lengths), layout.longest, *packed.shape[1:])
     sequence = torch.repeat_interleave(
         torch.arange(len(layout.lengths), device=packed.device), layout.cumulative.diff(), output_size=layout.tokens
