@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.options import (
     TEXTS,
     WHOLE_NUMBERS,
@@ -23,6 +23,7 @@ from bge_rerank_integrations.options import (
     names,
     pick,
 )
+from bge_rerank_integrations.textfiles import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -128,10 +129,10 @@ def _entries(text: str) -> list[Mapping[str, Any]]:
 
 def _read(path: Path) -> list[Mapping[str, Any]]:
     try:
-        content: Any = path.read_text(encoding="utf-8-sig")
+        content: Any = read_text(path)
         content = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be read: {error.strerror}") from error
+    except DataError as error:
+        raise OptionError(str(error)) from error
     except (ValueError, RecursionError) as error:  # of UTF-8, JSON and TOML alike
         raise OptionError(f"{path} is not {path.suffix[1:].upper()}: {error}") from error
     entries = content.get("configuration") if isinstance(content, dict) else content

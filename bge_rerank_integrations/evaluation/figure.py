@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bge_rerank_integrations.errors import MissingExtraError
+from bge_rerank_integrations.evaluation.data import counted
 from bge_rerank_integrations.evaluation.rows import QUALITY, Row
 
 AXES_INCHES = 6.2
@@ -98,7 +99,8 @@ def draw(every_row: Sequence[Row], title: str, depth: int, path: Path) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"seconds for one query of at most {depth} candidates, median and quartiles (log scale)")
+    candidates = counted(depth, "candidate", "candidates")
+    axes.set_xlabel(f"seconds for one query of at most {candidates}, median and quartiles (log scale)")
     axes.set_ylabel(f"{QUALITY}, 95% interval")
     axes.grid(True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -17,6 +17,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from bge_rerank_integrations.evaluation.data import counted
 from bge_rerank_integrations.evaluation.figure import draw
 from bge_rerank_integrations.evaluation.metrics import Estimate
 from bge_rerank_integrations.evaluation.rows import QUALITY, Row
@@ -44,14 +45,16 @@ class Result:
 
     def method(self) -> list[str]:
         """How the figures were made, in sentences."""
-        sampled = len(self.timing["queries"])
+        queries, candidates = counted(self.queries, "query", "queries"), counted(self.depth, "candidate", "candidates")
+        sampled = counted(len(self.timing["queries"]), "sampled query", "sampled queries")
+        threads = counted(self.timing["threads"], "thread", "threads")
         return [
-            f"Quality: {self.queries:,} queries with at most {self.depth} candidates; below means are 95% bootstrap "
+            f"Quality: {queries} with at most {candidates}; below means are 95% bootstrap "
             "intervals over queries; the difference to the first stage is paired. Equal scores keep the first stage's "
             "order.",
-            f"Time: seconds for one query with all its candidates, the median of {sampled} sampled queries after three "
+            f"Time: seconds for one query with all its candidates, the median of {sampled} after three "
             "calls to warm up, each configuration timed by itself at its own cutoff, in turn; the first stage's own "
-            f"time is not in it. {self.timing['hardware']}, {self.timing['threads']} threads.",
+            f"time is not in it. {self.timing['hardware']}, {threads}.",
             "Memory: the most that the longest sampled query took beyond the loaded weights.",
         ]
 
@@ -127,8 +130,8 @@ class Result:
         for row in self.rows:
             if row.tied_queries:
                 console.print(
-                    f"[yellow]{escape(row.name)}: {row.tied_queries:,} queries have one score for all candidates and "
-                    "keep the first stage's order.[/]",
+                    f"[yellow]{escape(row.name)}: one score for all candidates, so in the first stage's order: "
+                    f"{counted(row.tied_queries, 'query', 'queries')}[/]",
                     highlight=False,
                 )
         for note in self.notes:
@@ -138,7 +141,7 @@ class Result:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write the figure, nDCG@10 against seconds a query; the suffix says in which format."""
-        draw(self.rows, f"{self.data}: {self.queries:,} queries", self.depth, Path(path))
+        draw(self.rows, f"{self.data}: {counted(self.queries, 'query', 'queries')}", self.depth, Path(path))
 
     def write(self, folder: Path) -> None:
         """Write results.json, figure.png and figure.svg."""

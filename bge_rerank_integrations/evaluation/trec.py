@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from bge_rerank_integrations.errors import DataError
-from bge_rerank_integrations.evaluation.data import Problems, lines, shortened
+from bge_rerank_integrations.evaluation.data import Problems, lines
 from bge_rerank_integrations.ranking import rank
+from bge_rerank_integrations.textfiles import UTF_8, shortened
 
 Run = dict[str, dict[str, float]]
 """For each query, documents with strictly falling scores that 32-bit floats hold exactly."""
@@ -38,14 +39,21 @@ def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> N
                 file.write(f"{query} Q0 {document} {position} {score:.9g} {tag}\n")
 
 
-def read_run(path: Path, queries: Container[str], corpus: Container[str], depth: int | None, problems: Problems) -> Run:
+def read_run(
+    path: Path,
+    queries: Container[str],
+    corpus: Container[str],
+    depth: int | None,
+    problems: Problems,
+    encoding: str = UTF_8,
+) -> Run:
     """The best `depth` documents of each query, or all, by score; equal scores by the rank that the file gives them.
 
     Raises:
         DataError: a line is malformed, names an unknown query or document, or gives a document twice.
     """
     found: dict[str, dict[str, tuple[float, int]]] = {}
-    for where, line in lines(path):
+    for where, line in lines(path, encoding):
         columns = line.split()
         if len(columns) != 6:
             raise DataError(f"{where} is {shortened(line)!r}: six columns are needed: query Q0 document rank score tag")

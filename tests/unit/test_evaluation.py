@@ -33,7 +33,7 @@ def test_beir_is_retrieved_with_bm25(tmp_path: Path) -> None:
     assert data.pairs("capital")[0] == (QUERIES["capital"], "Paris Paris is the capital of France.")
     for found in data.candidates.values():
         assert list(found.values()) == sorted(found.values(), reverse=True)
-    assert any("1 queries are not used" in note for note in data.notes)
+    assert any("not used: 1 query for which" in note for note in data.notes)
 
 
 def test_a_run_file_is_taken_whole_unless_told_otherwise(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_candidates_of_a_run_file(tmp_path: Path) -> None:
     assert list(data.candidates["capital"]) == ["bread", "paris"]  # by score, then by rank
     assert data.candidates["rivers"] == {}
     assert data.first_stage == "my.run"
-    assert any("no candidates" in note for note in data.notes)
+    assert any("without candidates" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_bad_lines_can_be_left_out(tmp_path: Path) -> None:
     run.write_text("capital Q0 paris 1 2 me\ncapital Q0 blank 2 1 me\nnobody Q0 paris 1 1 me\n")
     given = read_beir(folder, candidates=run, skip_bad=True)
     assert list(given.candidates["capital"]) == ["paris"]
-    assert {"left out: 1 unknown candidates", "left out: 1 candidates of unknown queries"} < set(given.notes)
+    assert {"left out: unknown candidates (1)", "left out: candidates of unknown queries (1)"} < set(given.notes)
     assert list(data.queries) == list(QRELS)
     assert data.texts["paris"] == "Paris Paris is the capital of France."
-    assert [note for note in data.notes if note.startswith("left out: 1 ")] == data.notes[:5]
+    assert [note for note in data.notes if note.startswith("left out: ")] == data.notes[:5]
 
 
 def test_other_splits_and_missing_files_are_named(tmp_path: Path) -> None:
@@ -196,13 +196,26 @@ def test_bad_json_lines(tmp_path: Path, row: dict[str, Any], said: str) -> None:
     assert said in str(refused.value)
 
 
-def test_a_query_given_twice_names_both_lines(tmp_path: Path) -> None:
+def test_lines_of_one_query_are_taken_together(tmp_path: Path) -> None:
     path = tmp_path / "twice.jsonl"
-    row = {"query": "q", "positives": ["a"], "negatives": ["b"]}
-    path.write_text(lines(row, row))
-    with pytest.raises(DataError, match=r"line 2: the query 'q' is that of .*line 1"):
+    path.write_text(
+        lines(
+            {"query": "cats", "pos": ["about cats"], "neg": []},
+            {"query": "dogs", "pos": ["about dogs"], "neg": ["about cats"]},
+            {"query": "cats", "pos": ["about cats", "cats and cats"], "neg": ["about dogs"]},
+        )
+    )
+    data = read_jsonl(path)
+    judged = {data.queries[query]: {data.texts[d]: v for d, v in found.items()} for query, found in data.qrels.items()}
+    assert judged == {
+        "cats": {"about cats": 1, "cats and cats": 1, "about dogs": 0},
+        "dogs": {"about dogs": 1, "about cats": 0},
+    }
+    assert "taken together with an earlier line of the same query: 1 line" in data.notes
+    path.write_text(lines({"query": "q", "pos": ["a"], "neg": ["b"]}, {"query": "q", "pos": ["b"], "neg": ["c"]}))
+    with pytest.raises(DataError, match=r"line 2: 'b' is among the positives and the negatives .*first line: .*line 1"):
         read_jsonl(path)
-    assert len(read_jsonl(path, skip_bad=True).queries) == 1
+    assert sorted(read_jsonl(path, skip_bad=True).qrels["q1"].values()) == [0, 1, 1]
 
 
 def test_configurations_expand_and_are_named() -> None:
@@ -259,7 +272,7 @@ def test_configurations_of_a_file(tmp_path: Path, suffix: str) -> None:
         (["demo,name=first stage"], "'first stage'"),
         ([",max_length=5"], "without a model"),
         ([{"model": "demo", "max_length": []}], "max_length=[] makes no configuration"),
-        (["nowhere.toml"], "nowhere.toml cannot be read"),
+        (["nowhere.toml"], "nowhere.toml does not exist"),
     ],
 )
 def test_bad_configurations(given: list[Any], said: str) -> None:
