@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from bge_rerank_integrations.cli.options import EncodingOption
+
 
 def evaluate(
     data: Annotated[Path, typer.Argument(help="A folder in BEIR's layout, or a .jsonl file of positives, negatives.")],
@@ -24,6 +26,7 @@ def evaluate(
     depth: Annotated[
         int | None, typer.Option(min=1, help="BEIR: candidates of each query; default: 50 of BM25's, all of a run's.")
     ] = None,
+    encoding: EncodingOption = "utf-8",
     timing_queries: Annotated[int, typer.Option(min=1, help="Queries to time each configuration on.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of timed queries and of the intervals.")] = 0,
     skip_bad: Annotated[
@@ -40,10 +43,16 @@ def evaluate(
         with shown(errors) as watch:
             if data.is_dir() or not data.suffix:
                 dataset = evaluation.read_beir(
-                    data, split or "test", candidates=candidates, depth=depth, skip_bad=skip_bad, watch=watch
+                    data,
+                    split or "test",
+                    candidates=candidates,
+                    depth=depth,
+                    skip_bad=skip_bad,
+                    encoding=encoding,
+                    watch=watch,
                 )
             elif (split, candidates, depth) == (None, None, None):
-                dataset = evaluation.read_jsonl(data, skip_bad=skip_bad, watch=watch)
+                dataset = evaluation.read_jsonl(data, skip_bad=skip_bad, encoding=encoding, watch=watch)
             else:
                 raise ValueError(f"--split, --candidates and --depth are for BEIR's layout: {data} has its candidates")
             result = evaluation.evaluate(

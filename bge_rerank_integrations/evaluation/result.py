@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import textwrap
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from bge_rerank_integrations.evaluation.figure import draw
 from bge_rerank_integrations.evaluation.metrics import Estimate
 from bge_rerank_integrations.evaluation.rows import QUALITY, Row
 
-NARROWEST_NAME = 14
+NARROWEST_NAME, LONGEST_WORD = 14, 24
+"""Letters of the column of names: at least so many, and more for words of up to so many, which are not broken."""
+_WORDS = re.compile(r"[^-\s,=+/_]+[-\s,=+/_]*|[-\s,=+/_]+")
+"""The words of a name, each with the signs after it."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,9 @@ class Result:
             "memory\nMB": ["" if row.extra_bytes is None else f"{row.extra_bytes / 2**20:,.0f}" for row in rows],
         }
         widths = [_width("\n".join([head, *cells])) for head, cells in columns.items()]
-        room = max(NARROWEST_NAME, width - sum(widths) - len(widths) - 2)
+        longest = max(cell_len(word.rstrip()) for row in rows for word in _WORDS.findall(row.name))
+        narrowest = max(NARROWEST_NAME, min(longest, LONGEST_WORD))
+        room = max(narrowest, width - sum(widths) - len(widths) - 2)
         table = Table(
             box=box.SIMPLE_HEAD,
             padding=0,
@@ -108,7 +113,7 @@ class Result:
             title_style="bold",
         )
         table.add_column("", width=1)
-        table.add_column("configuration", overflow="fold", min_width=NARROWEST_NAME, max_width=room)
+        table.add_column("configuration", overflow="fold", min_width=narrowest, max_width=room)
         for head, letters in zip(columns, widths, strict=True):
             table.add_column(head, justify="right", min_width=letters)
         for row, *cells in zip(rows, *columns.values(), strict=True):
@@ -182,5 +187,10 @@ def _width(markup: str) -> int:
 
 
 def _wrapped(name: str, room: int) -> str:
-    """A name in lines, broken between its options or at hyphens where it can be."""
-    return textwrap.fill(name.replace(",", ", "), room)
+    """A name in lines that end between its words; only a word longer than a line is cut, by the table."""
+    lines = [""]
+    for word in _WORDS.findall(name):
+        if lines[-1] and cell_len((lines[-1] + word).rstrip()) > room:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines)
