@@ -7,7 +7,7 @@
     ├── HubError                 the hub was asked and did not deliver
     ├── DeviceError              the device does not exist here
     ├── OptionError              an option is unknown, out of range or of another family   (also a ValueError)
-    ├── DataError                what to evaluate on cannot be used                         (also a ValueError)
+    ├── DataError                a file of texts cannot be used                             (also a ValueError)
     ├── ScoreError               the model gave NaN or infinity instead of a score
     ├── ClosedError              the scorer was closed, or belongs to another process
     ├── QueueFull                more waits than may, and nothing of it was scored within `timeout`
@@ -50,7 +50,7 @@ class OptionError(RerankError, ValueError):
 
 
 class DataError(RerankError, ValueError):
-    """What to evaluate on cannot be used: names file, line, value and remedy."""
+    """A file of texts, or what to evaluate on, cannot be used: names file, line, value and remedy."""
 
 
 class ScoreError(RerankError):

@@ -5,40 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import bm25s
-import Stemmer
+
+from bge_rerank_integrations.words import Words, describe_analysis
 
 
 class BM25Index:
-    """Texts by BM25 score, English stop words left out."""
+    """Texts by BM25 score, cut into words as `words` says."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        self._stemmer = Stemmer.Stemmer("english")
+        self._words = Words()
         self._count = len(texts)
-        tokens = self._tokens(texts)
+        tokens = self._words(texts)
+        self.analysis = describe_analysis(texts)
+        """How the texts are cut, for a reader of the figures."""
+        self.unread = sum(not words for words in tokens)
+        """Texts without a word, which no query finds."""
         self._index = bm25s.BM25() if any(tokens) else None  # bm25s takes no index without words
         if self._index is not None:
             self._index.index(tokens, show_progress=False)
 
     def search(self, query: str, count: int) -> list[tuple[int, float]]:
-        """The places of the `count` best texts with their scores, best first; without those that share no word with the
-        query."""
-        (words,) = self._tokens([query])
+        """The indices of the `count` best texts with their scores, best first, without those that share no word with
+        the query."""
+        (words,) = self._words([query])
         if self._index is None or not words:
             return []
-        places, scores = self._index.retrieve([words], k=min(count, self._count), show_progress=False)
-        found = zip(places[0].tolist(), scores[0].tolist(), strict=True)
-        return [(place, score) for place, score in found if score > 0]
+        indices, scores = self._index.retrieve([words], k=min(count, self._count), show_progress=False)
+        found = zip(indices[0].tolist(), scores[0].tolist(), strict=True)
+        return [(index, score) for index, score in found if score > 0]
 
-    def score(self, query: str, places: Sequence[int]) -> list[float]:
-        """The scores of the texts at these places; 0 for those that share no word with the query."""
-        (words,) = self._tokens([query])
+    def score(self, query: str, indices: Sequence[int]) -> list[float]:
+        """The scores of the texts at these indices; 0 for those that share no word with the query."""
+        (words,) = self._words([query])
         if self._index is None or not words:
-            return [0.0] * len(places)
-        scores: list[float] = self._index.get_scores(words)[list(places)].tolist()
+            return [0.0] * len(indices)
+        scores: list[float] = self._index.get_scores(words)[list(indices)].tolist()
         return scores
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[str]]:
-        tokens: list[list[str]] = bm25s.tokenize(
-            list(texts), stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False
-        )
-        return [[] if words == [""] else words for words in tokens]
+    def reads(self, query: str) -> bool:
+        """Whether any word of the query can be looked up; without one it finds nothing."""
+        return any(self._words([query])[0])

@@ -157,11 +157,11 @@ class Padded:
         order = sorted(range(len(pairs)), key=lambda i: -len(ids[i]))
         scores = [0.0] * len(pairs)
         for start in range(0, len(order), self.batch):
-            places = order[start : start + self.batch]
-            rows = [ids[i] for i in places]
+            indices = order[start : start + self.batch]
+            rows = [ids[i] for i in indices]
             padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_token)
             mask = torch.arange(padded.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
-            for i, score in zip(places, self.logits(padded, mask.long())):  # noqa: B905
+            for i, score in zip(indices, self.logits(padded, mask.long())):  # noqa: B905
                 scores[i] = score
         return scores
 

@@ -70,10 +70,10 @@ def plot(report: Report, path: Path) -> None:
     names = list(dict.fromkeys(timing.peer for timing in report.timings if timing.seconds))
     figure = Figure(figsize=(2.5 + 2 * len(report.work), 4), layout="constrained")
     axes = figure.subplots()
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         medians = {t.workload: t.median for t in report.timings if t.seconds and t.peer == name}
         bars = [work.pairs / medians[work.name] if work.name in medians else 0.0 for work in report.work]
-        axes.bar([i + place / (len(names) + 1) for i in range(len(bars))], bars, 1 / (len(names) + 1), label=name)
+        axes.bar([i + index / (len(names) + 1) for i in range(len(bars))], bars, 1 / (len(names) + 1), label=name)
     axes.set_xticks([i + (len(names) - 1) / 2 / (len(names) + 1) for i in range(len(report.work))])
     axes.set_xticklabels([work.name for work in report.work])
     axes.set_ylabel("pairs a second")

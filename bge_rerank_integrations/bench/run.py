@@ -134,7 +134,7 @@ def benchmark(
             name, batch = _batch(label)
             say(f"loading {label}")
             if name not in peers.PEERS:
-                raise OptionError(f"{name!r} is no peer: use {', '.join(peers.PEERS)}")
+                raise OptionError(f"{name!r} is not a peer: use {', '.join(peers.PEERS)}")
             runs = peers.PEERS[name].families
             if runs is not None and family.name not in runs:
                 problems[label] = f"does not run the {family.name} family"

@@ -48,7 +48,7 @@ def run(scorer: Scorer, name: str, questions: Sequence[str], top_n: int, console
             "--model BAAI/bge-reranker-v2-m3"
         )
     for question in questions:
-        retrieved = [passages[place] for place, _ in index.search(question, CANDIDATES)]
+        retrieved = [passages[i] for i, _ in index.search(question, CANDIDATES)]
         console.print()
         if not retrieved:
             console.print(f"[bold]{question}[/]: no passage shares a word with it.")
@@ -63,7 +63,7 @@ def compare(scorer: Scorer, name: str, question: str, passages: list[Passage], t
     from langchain_core.documents import Document
     from llama_index.core.schema import NodeWithScore, TextNode
 
-    documents = [Document(page_content=p.text, metadata={"place": i}) for i, p in enumerate(passages)]
+    documents = [Document(page_content=p.text, metadata={"index": i}) for i, p in enumerate(passages)]
     compressor = LangChainRerank(model=name, scorer=scorer, top_n=top_n)
     started = time.perf_counter()
     compressed = compressor.compress_documents(documents, question)
@@ -75,7 +75,7 @@ def compare(scorer: Scorer, name: str, question: str, passages: list[Passage], t
     chosen = postprocessor.postprocess_nodes(nodes, query_str=question)
     llama_index_seconds = time.perf_counter() - started
 
-    after = [(passages[d.metadata["place"]], d.metadata["relevance_score"]) for d in compressed]
+    after = [(passages[d.metadata["index"]], d.metadata["relevance_score"]) for d in compressed]
     if [passages[int(node.node.node_id)] for node in chosen] != [passage for passage, _ in after]:
         raise AssertionError("LangChain and LlamaIndex gave different rankings")
     return Comparison(passages, after, langchain_seconds, llama_index_seconds)
@@ -98,11 +98,11 @@ def _table(question: str, found: Comparison, top_n: int) -> Table:
     table.add_column("after: reranked", ratio=1)
     table.add_column("score", justify="right", width=7)
     table.add_column("was", justify="right", width=4)
-    for place in range(min(top_n, len(found.before))):
-        after = found.after[place] if place < len(found.after) else None
+    for rank in range(min(top_n, len(found.before))):
+        after = found.after[rank] if rank < len(found.after) else None
         table.add_row(
-            str(place + 1),
-            _excerpt(found.before[place]),
+            str(rank + 1),
+            _excerpt(found.before[rank]),
             _excerpt(after[0]) if after else "",
             f"{after[1]:.2f}" if after else "",
             str(found.before.index(after[0]) + 1) if after else "",

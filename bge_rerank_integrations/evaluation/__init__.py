@@ -4,14 +4,15 @@
     result = evaluate(data, ["BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3,max_length=256"], out="results")
 
 files (`beir`, `json_lines`, `trec`) -> `data.Dataset`; strings -> `configurations`; both -> `scoring` (with `store`,
-for going on after a stop) -> `metrics` -> `result` (with `figure`). `run.evaluate` is the whole way.
+for going on after a stop) -> `metrics` -> `rows` -> `result` (with `figure`). `run.evaluate` is the whole way.
 """
 
 from bge_rerank_integrations.evaluation.beir import read_beir
 from bge_rerank_integrations.evaluation.configurations import Configuration, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset
 from bge_rerank_integrations.evaluation.json_lines import read_jsonl
-from bge_rerank_integrations.evaluation.result import Result, Row
+from bge_rerank_integrations.evaluation.result import Result
+from bge_rerank_integrations.evaluation.rows import Row
 from bge_rerank_integrations.evaluation.run import evaluate
 
 __all__ = [

@@ -11,14 +11,14 @@ from bge_rerank_integrations.evaluation.data import (
     Dataset,
     Problems,
     Watch,
-    checked_text,
+    counted,
     lines,
     objects,
-    shortened,
     unwatched,
 )
+from bge_rerank_integrations.evaluation.first_stage import retrieve
 from bge_rerank_integrations.evaluation.trec import read_run
-from bge_rerank_integrations.retrieval import BM25Index
+from bge_rerank_integrations.textfiles import UTF_8, checked_text, shortened
 
 BM25_DEPTH = 50
 MOST_RELEVANT = 1000
@@ -33,6 +33,7 @@ def read_beir(
     candidates: str | os.PathLike[str] | None = None,
     depth: int | None = None,
     skip_bad: bool = False,
+    encoding: str = UTF_8,
     watch: Watch = unwatched,
 ) -> Dataset:
     """Read a data set in BEIR's layout.
@@ -47,6 +48,7 @@ def read_beir(
         depth: how many candidates of each query to take; None: 50 of BM25's, all of a run file's.
         skip_bad: leave out blank texts, duplicates, judgements and candidates of unknown ids, and queries without a
             relevant document, and count them in `Dataset.notes`; else the first of them is an error.
+        encoding: of all files, by a name that Python knows.
 
     Raises:
         DataError: a line cannot be used; names file, line, value and remedy.
@@ -55,26 +57,31 @@ def read_beir(
     if depth is not None and depth < 1:
         raise DataError(f"depth={depth}: take at least 1 candidate of each query")
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv")
+        raise DataError(f"{folder} is not a folder: give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv")
     problems = Problems(skip_bad)
-    corpus = _texts(folder / "corpus.jsonl", "document", problems, watch)
-    asked = _texts(folder / "queries.jsonl", "query", problems, watch)
-    qrels = _qrels(folder, split, asked, corpus, problems)
+    corpus = _texts(folder / "corpus.jsonl", "document", problems, encoding, watch)
+    asked = _texts(folder / "queries.jsonl", "query", problems, encoding, watch)
+    qrels = _qrels(folder, split, asked, corpus, problems, encoding)
     queries = {query: text for query, text in asked.items() if query in qrels}
     if not queries:
         raise DataError(f"{folder / 'qrels' / f'{split}.tsv'} leaves no query with a relevant document: nothing to do")
     if candidates is None:
-        found = retrieve(queries, corpus, depth or BM25_DEPTH, watch)
+        found, notes = retrieve(queries, corpus, depth or BM25_DEPTH, watch)
     else:
-        found = read_run(Path(candidates), asked, corpus, depth, problems)
+        found, notes = read_run(Path(candidates), asked, corpus, depth, problems, encoding), []
     found = {query: found.get(query, {}) for query in queries}
-    notes = problems.notes()
+    notes = problems.notes() + notes
     if unused := len(asked) - len(queries):
-        notes.append(f"{unused:,} queries are not used: qrels/{split}.tsv has nothing relevant for them")
+        notes.append(
+            f"not used: {counted(unused, 'query', 'queries')} for which qrels/{split}.tsv has nothing relevant"
+        )
     if lost := sum(not ids for ids in found.values()):
-        notes.append(f"{lost:,} queries have no candidates and count 0 in every row")
+        notes.append(f"0 in every row: {counted(lost, 'query', 'queries')} without candidates")
         if lost == len(queries):
-            raise DataError(f"no query of {folder} has a candidate: check the ids, or whether the languages agree")
+            raise DataError(
+                f"no query of {folder} has a candidate: check the ids, and whether queries and documents are in one "
+                "language; candidates (--candidates) takes the run of a retriever that finds across languages"
+            )
     return Dataset(
         name=f"{folder.resolve().name} ({split})",
         queries=queries,
@@ -86,29 +93,15 @@ def read_beir(
     )
 
 
-def retrieve(queries: dict[str, str], corpus: dict[str, str], depth: int, watch: Watch) -> dict[str, dict[str, float]]:
-    """BM25's best `depth` documents for each query, with their scores, best first."""
-    watch("indexing for BM25", 0, 1)
-    ids = list(corpus)
-    index = BM25Index(list(corpus.values()))
-    watch("indexing for BM25", 1, 1)
-    found = {}
-    for done, (query, text) in enumerate(queries.items(), 1):
-        best = [(ids[place], score) for place, score in index.search(text, depth + 1) if ids[place] != query]
-        found[query] = dict(best[:depth])
-        watch("retrieving", done, len(queries))
-    return found
-
-
-def _texts(path: Path, what: str, problems: Problems, watch: Watch) -> dict[str, str]:
+def _texts(path: Path, what: str, problems: Problems, encoding: str, watch: Watch) -> dict[str, str]:
     """Texts by id."""
     texts: dict[str, str] = {}
-    for where, row in objects(path):
+    for where, row in objects(path, encoding):
         name = _id(where, row)
         title = checked_text(where, "title", row.get("title") or "") if what == "document" else ""
         text = f"{title} {checked_text(where, 'text', row.get('text'))}".strip()
         if name in texts:
-            problems.found(f"{what} ids given twice", f"{where}: _id={name!r} stands there a second time: rename one")
+            problems.found(f"{what} ids given twice", f"{where}: _id={name!r} is given a second time: rename one")
         elif not text:
             problems.found(
                 f"blank {what} texts", f"{where}: the text of _id={name!r} is blank: fill it in or remove it"
@@ -134,14 +127,14 @@ def _id(where: str, row: dict[str, Any]) -> str:
 
 
 def _qrels(
-    folder: Path, split: str, queries: dict[str, str], corpus: dict[str, str], problems: Problems
+    folder: Path, split: str, queries: dict[str, str], corpus: dict[str, str], problems: Problems, encoding: str
 ) -> dict[str, dict[str, int]]:
     """Judgements of the queries that have something relevant."""
     path = folder / "qrels" / f"{split}.tsv"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
         raise DataError(f"{path} does not exist: splits there are: {known}")
-    rows = lines(path)
+    rows = lines(path, encoding)
     where, header = next(rows)
     if header.split("\t") != HEADER:
         raise DataError(f"{where} is {shortened(repr(header))}: the header {chr(9).join(HEADER)!r} is needed")

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.options import (
     TEXTS,
     WHOLE_NUMBERS,
@@ -23,6 +23,7 @@ from bge_rerank_integrations.options import (
     names,
     pick,
 )
+from bge_rerank_integrations.textfiles import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -95,8 +96,8 @@ def read_configurations(given: Given | Iterable[Given]) -> list[Configuration]:
         raise OptionError("no configuration: name at least one, such as 'demo' or 'BAAI/bge-reranker-v2-m3'")
     names = [FIRST_STAGE, *(configuration.name for configuration in found)]
     files = [_file(name).lower() for name in names]  # some file systems know no case
-    for place, (name, file) in enumerate(zip(names, files, strict=True)):
-        if file in files[:place]:
+    for index, (name, file) in enumerate(zip(names, files, strict=True)):
+        if file in files[:index]:
             other = names[files.index(file)]
             raise OptionError(f"two configurations are called {name!r} and {other!r}: tell them apart with name=...")
     return found
@@ -119,7 +120,7 @@ def _entries(text: str) -> list[Mapping[str, Any]]:
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals:
-            raise OptionError(f"{text!r}: {part!r} is no KEY=VALUE; a text with commas goes into a TOML file")
+            raise OptionError(f"{text!r}: {part!r} is not KEY=VALUE; a text with commas goes into a TOML file")
         if key in settings:
             raise OptionError(f"{text!r}: {key} is given twice")
         settings[key] = _value(key, value)
@@ -128,12 +129,12 @@ def _entries(text: str) -> list[Mapping[str, Any]]:
 
 def _read(path: Path) -> list[Mapping[str, Any]]:
     try:
-        content: Any = path.read_text(encoding="utf-8-sig")
+        content: Any = read_text(path)
         content = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be read: {error.strerror}") from error
+    except DataError as error:
+        raise OptionError(str(error)) from error
     except (ValueError, RecursionError) as error:  # of UTF-8, JSON and TOML alike
-        raise OptionError(f"{path} is no {path.suffix[1:].upper()}: {error}") from error
+        raise OptionError(f"{path} is not {path.suffix[1:].upper()}: {error}") from error
     entries = content.get("configuration") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise OptionError(f"{path} has no list of configurations: write [[configuration]] above each")
@@ -169,7 +170,7 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
     """One configuration for each combination of the swept options."""
     for key in settings:
         if key not in ("model", *KEYS):
-            raise OptionError(f"{key!r} is no setting of a configuration: use model, {', '.join(KEYS)}")
+            raise OptionError(f"{key!r} is not a setting of a configuration: use model, {', '.join(KEYS)}")
     if isinstance(settings.get("model"), os.PathLike):
         settings["model"] = os.fspath(settings["model"])
     if not isinstance(settings.get("model"), str) or not settings["model"]:

@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bge_rerank_integrations.errors import DataError
+from bge_rerank_integrations.textfiles import UTF_8, read_json_lines, read_lines, shortened
+
+Item = TypeVar("Item")
 
 Watch = Callable[[str, int, int], object]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
 def unwatched(what: str, done: int, total: int) -> None:
-    """Nobody looks on."""
+    """Does nothing."""
 
 
 @dataclass(frozen=True)
@@ -70,58 +73,31 @@ class Problems:
         self._skipped[kind] += 1
 
     def notes(self) -> list[str]:
-        return [f"left out: {count:,} {kind}" for kind, count in self._skipped.items()]
+        return [f"left out: {kind} ({count:,})" for kind, count in self._skipped.items()]
 
 
-def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line that is not blank, behind the words that name its place; a file without any is an error."""
+def lines(path: Path, encoding: str = UTF_8) -> Iterator[tuple[str, str]]:
+    """Each line that is not blank, after the words that say where it is; a file without any is an error."""
+    return _filled(path, ((where, line) for where, line in read_lines(path, encoding) if line.strip()))
+
+
+def objects(path: Path, encoding: str = UTF_8) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each JSON object of a JSON-lines file, after the words that say where it is."""
+    for where, row in _filled(path, read_json_lines(path, encoding)):
+        if not isinstance(row, dict):
+            raise DataError(f"{where} is {shortened(json.dumps(row))}: write an object, such as {{...}}")
+        yield where, row
+
+
+def _filled(path: Path, found: Iterator[tuple[str, Item]]) -> Iterator[tuple[str, Item]]:
     empty = True
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                where = f"{path}, line {number}"
-                try:
-                    line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{where} is not UTF-8 ({error.reason} at byte {error.start}): convert it"
-                    ) from error
-                if line.strip():
-                    empty = False
-                    yield where, line
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path} is a folder: a file is needed") from error
+    for where, item in found:
+        empty = False
+        yield where, item
     if empty:
         raise DataError(f"{path} is empty: it needs at least one line")
 
 
-def objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each JSON object of a JSON-lines file, behind the words that name its place."""
-    for where, line in lines(path):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # no JSON, or a number of thousands of digits
-            raise DataError(f"{where} is not JSON ({error}): {shortened(line)}; write one object a line") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{where} is {shortened(line)}: write an object, such as {{...}}")
-        yield where, row
-
-
-def checked_text(where: str, key: str, value: object) -> str:
-    """The value as a string that can be tokenized, or an error that names it."""
-    if not isinstance(value, str):
-        missing = value is None
-        raise DataError(
-            f"{where} has no {key!r}: add it" if missing else f"{where}: {key}={shortened(repr(value))}: use a string"
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: {key} holds half a surrogate pair ({shortened(value)!a}): remove it") from error
-    return value
-
-
-def shortened(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def counted(count: int, one: str, many: str) -> str:
+    """A number with its noun: "1 query", "2 queries"."""
+    return f"{count:,} {one if count == 1 else many}"

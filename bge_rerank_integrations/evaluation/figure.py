@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from math import log
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
 
 from bge_rerank_integrations.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from bge_rerank_integrations.evaluation.result import Result
+from bge_rerank_integrations.evaluation.data import counted
+from bge_rerank_integrations.evaluation.rows import QUALITY, Row
 
 AXES_INCHES = 6.2
 LINE_INCHES = 0.25  # of a label
 LETTER_INCHES = 0.08
+LABELS_AT = 1 + 0.35 / AXES_INCHES  # where their column begins, in widths of the axes
 LEFT, TOP, BOTTOM = 0.75, 0.75, 0.6  # inches around the axes
 LONGEST_NAME, LONGEST_PART = 60, 24
 FRONT, OTHER, BASELINE = "#0b6e4f", "#5b6472", "#b35900"
 
 
-def draw(result: Result, path: Path) -> None:
-    """Write the figure. Labels stand in a column at the right, each tied to its point, so that none hides another."""
+def draw(every_row: Sequence[Row], title: str, depth: int, path: Path) -> None:
+    """Write the figure. Labels stand in a column at the right, each tied to its point, so that none hides another.
+
+    Args:
+        every_row: the first stage and the configurations.
+        depth: candidates that a query has at most.
+        path: the suffix says in which format.
+    """
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
     except ModuleNotFoundError as error:
         raise MissingExtraError("matplotlib", "evaluate") from error
-    from bge_rerank_integrations.evaluation.result import QUALITY
 
-    first, *rows = sorted(result.rows, key=lambda row: (bool(row.settings), -row.metrics[QUALITY].value))
-    names = [_shortened(row.name) for row in (first, *rows)]
+    first, *rows = sorted(every_row, key=lambda row: (bool(row.settings), -row.metrics[QUALITY].value))
+    drawn = [first, *rows]
+    names = [_shortened(row.name) for row in drawn]
     height = max(3.2, LINE_INCHES * (len(names) + 2))
-    right = 0.6 + LETTER_INCHES * max(map(len, names))
+    right = 0.6 + LETTER_INCHES * max(map(cell_len, names))
     size = (LEFT + AXES_INCHES + right, TOP + height + BOTTOM)
     figure = Figure(figsize=size)
     axes = figure.add_axes((LEFT / size[0], BOTTOM / size[1], AXES_INCHES / size[0], height / size[1]))
@@ -62,19 +70,26 @@ def draw(result: Result, path: Path) -> None:
             elinewidth=1.2,
             zorder=3,
         )
-    stairs = sorted((row.cost or left, row.metrics[QUALITY].value) for row in result.rows if row.on_front)
+    stairs = sorted((row.cost or left, row.metrics[QUALITY].value) for row in every_row if row.on_front)
     stairs = [*stairs, (far, stairs[-1][1])]
     axes.plot(*zip(*stairs, strict=True), drawstyle="steps-post", color=FRONT, linewidth=1.5, alpha=0.7, zorder=2)
 
     bottom, top = axes.get_ylim()
-    labelled = sorted(zip(names, (first, *rows), strict=True), key=lambda pair: -pair[1].metrics[QUALITY].value)
-    heights = [(row.metrics[QUALITY].value - bottom) / (top - bottom) for _, row in labelled]
-    for (name, row), place in zip(labelled, spread(heights, LINE_INCHES / height), strict=True):
+    points = [
+        (
+            log(row.cost / left) / log(far / left) if row.cost else 1.0,
+            (row.metrics[QUALITY].value - bottom) / (top - bottom),
+        )
+        for row in drawn
+    ]
+    heights = spread(sorted((y for _, y in points), reverse=True), LINE_INCHES / height)
+    for index, label_height in zip(untangled(points, heights, LABELS_AT), heights, strict=True):
+        name, row = names[index], drawn[index]
         colour = BASELINE if row is first else FRONT if row.on_front else OTHER
         axes.annotate(
             name,
             xy=(row.cost or far, row.metrics[QUALITY].value),
-            xytext=(1 + 0.35 / AXES_INCHES, place),
+            xytext=(LABELS_AT, label_height),
             textcoords="axes fraction",
             va="center",
             fontsize=9,
@@ -96,14 +111,15 @@ def draw(result: Result, path: Path) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"seconds for one query of at most {result.depth} candidates, median and quartiles (log scale)")
+    candidates = counted(depth, "candidate", "candidates")
+    axes.set_xlabel(f"seconds for one query of at most {candidates}, median and quartiles (log scale)")
     axes.set_ylabel(f"{QUALITY}, 95% interval")
     axes.grid(True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.text(
         LEFT / size[0],
         1 - 0.3 / size[1],
-        f"{result.data}: {result.queries:,} queries",
+        title,
         weight="bold",
         va="center",
         parse_math=False,
@@ -120,11 +136,11 @@ def draw(result: Result, path: Path) -> None:
         figure.savefig(path, dpi=150)
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Falling places between 0 and 1, moved as little as it takes to lie `gap` apart, upwards where the room ends."""
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Falling heights between 0 and 1, moved as little as it takes to lie `gap` apart, upwards where the room ends."""
     moved: list[float] = []
-    for place in places:
-        moved.append(min(place, moved[-1] - gap) if moved else place)
+    for height in heights:
+        moved.append(min(height, moved[-1] - gap) if moved else height)
     floor = 0.0
     for index in reversed(range(len(moved))):
         moved[index] = max(moved[index], floor)
@@ -139,3 +155,24 @@ def _shortened(name: str) -> str:
         name = ",".join(cut)
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def untangled(points: Sequence[tuple[float, float]], heights: Sequence[float], x: float) -> list[int]:
+    """Which point each label at `x` belongs to, so that no two lines from labels to points cross.
+
+    From the top down each label takes the point whose line leaves all the others below it.
+
+    Args:
+        points: all left of `x`.
+        heights: of the labels, falling; as many as there are points.
+
+    Returns:
+        For each label the index of its point.
+    """
+    left = list(range(len(points)))
+    chosen = []
+    for height in heights:
+        index = max(left, key=lambda i: ((points[i][1] - height) / (x - points[i][0]), points[i][0]))
+        left.remove(index)
+        chosen.append(index)
+    return chosen

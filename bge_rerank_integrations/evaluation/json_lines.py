@@ -3,82 +3,99 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bge_rerank_integrations.errors import DataError
-from bge_rerank_integrations.evaluation.data import (
-    Dataset,
-    Problems,
-    Watch,
-    checked_text,
-    objects,
-    shortened,
-    unwatched,
-)
-from bge_rerank_integrations.retrieval import BM25Index
+from bge_rerank_integrations.evaluation.data import Dataset, Problems, Watch, counted, objects, unwatched
+from bge_rerank_integrations.evaluation.first_stage import in_bm25_order
+from bge_rerank_integrations.textfiles import UTF_8, checked_text, shortened
 
 
-def read_jsonl(path: str | os.PathLike[str], *, skip_bad: bool = False, watch: Watch = unwatched) -> Dataset:
+@dataclass
+class _Query:
+    """What the lines of one query hold. Dictionaries keep the order given, and each text once."""
+
+    number: int
+    """Of its first line that is not blank, counted from 1."""
+    where: str
+    negatives: dict[str, None] = field(default_factory=dict)
+    positives: dict[str, None] = field(default_factory=dict)
+
+
+def read_jsonl(
+    path: str | os.PathLike[str], *, skip_bad: bool = False, encoding: str = UTF_8, watch: Watch = unwatched
+) -> Dataset:
     """Read a file of objects with `query`, `positives` and `negatives` (or `pos` and `neg`, as FlagEmbedding has them).
 
-    A query's candidates are its positives and negatives, in the order that BM25 over all texts of the file gives them;
-    where BM25 cannot tell, negatives come first, so that no row profits from how the file was written.
+    Lines with the same query are taken together. A query's candidates are its positives and negatives, in the order
+    that BM25 over all texts of the file gives them; where BM25 cannot tell, negatives come first, so that no row
+    profits from how the file was written.
 
     Args:
-        skip_bad: leave out blank texts, texts and queries given twice, and queries without a positive or a negative,
-            and count them in `Dataset.notes`; else the first of them is an error.
+        skip_bad: leave out blank texts and queries, texts given twice in a line, and queries without a positive or a
+            negative, and count them in `Dataset.notes`; else the first of them is an error.
+        encoding: of the file, by a name that Python knows.
 
     Raises:
         DataError: a line cannot be used; names file, line, value and remedy.
     """
     path = Path(path)
     problems = Problems(skip_bad)
-    queries: dict[str, str] = {}
-    given: dict[str, str] = {}
-    ids: dict[str, str] = {}
-    judged: dict[str, dict[str, int]] = {}
-    for number, (where, row) in enumerate(objects(path), 1):
+    given: dict[str, _Query] = {}
+    repeated = 0
+    for number, (where, row) in enumerate(objects(path, encoding), 1):
         watch(f"reading {path.name}", number, 0)
-        query = checked_text(where, "query", row.get("query"))
+        text = checked_text(where, "query", row.get("query"))
         negatives = _texts(where, row, ("negatives", "neg"), problems)
         positives = _texts(where, row, ("positives", "pos"), problems)
-        for text in [text for text in positives if text in negatives]:
+        if not text.strip():
+            problems.found("blank queries", f"{where}: the query is blank: fill it in or remove the line")
+            continue
+        repeated += text in given
+        query = given.setdefault(text, _Query(number, where))
+        query.negatives |= negatives
+        query.positives |= positives
+        for both in [text for text in query.positives if text in query.negatives]:
+            lines = "" if query.where == where else f" (this query's first line: {query.where})"
             problems.found(
                 "texts given as positive and as negative",
-                f"{where}: {shortened(text)!r} is among the positives and the negatives: remove it from one",
+                f"{where}: {shortened(both)!r} is among the positives and the negatives{lines}: remove it from one",
             )
-            negatives.remove(text)
-        if not query.strip():
-            problems.found("blank queries", f"{where}: the query is blank: fill it in or remove the line")
-        elif query in given:
-            problems.found(
-                "queries given twice",
-                f"{where}: the query {shortened(query)!r} is that of {given[query]}: make them one",
-            )
-        elif not positives or not negatives:
-            missing = "negatives" if positives else "positives"
-            problems.found(f"queries without {missing}", f"{where} has no {missing}: every order would be as good")
+            del query.negatives[both]
+    queries: dict[str, str] = {}
+    ids: dict[str, str] = {}
+    judged: dict[str, dict[str, int]] = {}
+    for text, query in given.items():
+        if query.positives and query.negatives:
+            name = f"q{query.number}"
+            queries[name] = text
+            relevance = [*dict.fromkeys(query.negatives, 0).items(), *dict.fromkeys(query.positives, 1).items()]
+            judged[name] = {ids.setdefault(answer, f"d{len(ids) + 1}"): value for answer, value in relevance}
         else:
-            name = f"q{number}"
-            queries[name], given[query] = query, where
-            relevance = [(text, 0) for text in negatives] + [(text, 1) for text in positives]
-            judged[name] = {ids.setdefault(text, f"d{len(ids) + 1}"): value for text, value in relevance}
+            missing = "negatives" if query.positives else "positives"
+            problems.found(
+                f"queries without {missing}", f"{query.where} has no {missing}: every order would be as good"
+            )
     if not queries:
         raise DataError(f"{path} leaves no query with positives and negatives: nothing to do")
     texts = {name: text for text, name in ids.items()}
+    candidates, notes = in_bm25_order(queries, texts, judged, watch)
+    if repeated:
+        notes.append(f"taken together with an earlier line of the same query: {counted(repeated, 'line', 'lines')}")
     return Dataset(
         name=path.name,
         queries=queries,
         texts=texts,
-        candidates=_in_bm25_order(queries, texts, judged, watch),
+        candidates=candidates,
         qrels=judged,
         first_stage="BM25",
-        notes=problems.notes(),
+        notes=problems.notes() + notes,
     )
 
 
-def _texts(where: str, row: dict[str, Any], keys: tuple[str, str], problems: Problems) -> list[str]:
+def _texts(where: str, row: dict[str, Any], keys: tuple[str, str], problems: Problems) -> dict[str, None]:
     """The texts under one of two keys, each once."""
     found = [key for key in keys if key in row]
     if len(found) != 1:
@@ -88,29 +105,14 @@ def _texts(where: str, row: dict[str, Any], keys: tuple[str, str], problems: Pro
     if not isinstance(row[key], list):
         raise DataError(f"{where}: {key}={shortened(repr(row[key]))}: use a list of texts")
     texts: dict[str, None] = {}
-    for place, value in enumerate(row[key]):
-        text = checked_text(where, f"{key}[{place}]", value)
+    for index, value in enumerate(row[key]):
+        text = checked_text(where, f"{key}[{index}]", value)
         if not text.strip():
-            problems.found("blank texts", f"{where}: {key}[{place}] is blank: fill it in or remove it")
+            problems.found("blank texts", f"{where}: {key}[{index}] is blank: fill it in or remove it")
         elif text in texts:
             problems.found(
-                "texts given twice", f"{where}: {key}[{place}]={shortened(text)!r} stands there twice: remove it"
+                "texts given twice", f"{where}: {key}[{index}]={shortened(text)!r} is given twice: remove it"
             )
         else:
             texts[text] = None
-    return list(texts)
-
-
-def _in_bm25_order(
-    queries: dict[str, str], texts: dict[str, str], judged: dict[str, dict[str, int]], watch: Watch
-) -> dict[str, dict[str, float]]:
-    """Candidates with their BM25 scores, best first; equal ones in the order given."""
-    places = {name: place for place, name in enumerate(texts)}
-    index = BM25Index(list(texts.values()))
-    found = {}
-    for done, (query, text) in enumerate(queries.items(), 1):
-        scores = index.score(text, [places[name] for name in judged[query]])
-        scored = zip(judged[query], scores, strict=True)
-        found[query] = dict(sorted(scored, key=lambda pair: -pair[1]))
-        watch("ordering by BM25", done, len(queries))
-    return found
+    return texts

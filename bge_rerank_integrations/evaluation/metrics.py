@@ -60,12 +60,12 @@ def measure(
     from ir_measures import AP, RR, R, iter_calc, nDCG
 
     names = {nDCG @ 10: "nDCG@10", RR @ 10: "MRR@10", R @ 10: "R@10", R @ depth: f"R@{depth}", AP: "MAP"}
-    place = {query: index for index, query in enumerate(qrels)}
+    index_of = {query: index for index, query in enumerate(qrels)}
     values = {name: np.zeros(len(qrels)) for name in names.values()}
     judged = {query: dict(documents) for query, documents in qrels.items()}
     found = {query: dict(documents) for query, documents in run.items() if documents}
     for metric in iter_calc(list(names), judged, found):
-        values[names[metric.measure]][place[metric.query_id]] = metric.value
+        values[names[metric.measure]][index_of[metric.query_id]] = metric.value
     return values
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import textwrap
-from dataclasses import asdict, dataclass, field, replace
+import re
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,62 +17,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from bge_rerank_integrations.evaluation.data import counted
+from bge_rerank_integrations.evaluation.figure import draw
 from bge_rerank_integrations.evaluation.metrics import Estimate
+from bge_rerank_integrations.evaluation.rows import QUALITY, Row
 
-QUALITY = "nDCG@10"
-"""The measure that decides."""
-NARROWEST_NAME = 14
-
-
-@dataclass(frozen=True)
-class Seconds:
-    """Of one query with all its candidates."""
-
-    median: float
-    lower_quartile: float
-    upper_quartile: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One configuration, or the first stage alone."""
-
-    name: str
-    metrics: dict[str, Estimate]
-    behind_best: Estimate
-    """nDCG@10 of the best row minus this one's, query by query."""
-    run_file: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    """The model and its options; empty for the first stage."""
-    difference: dict[str, Estimate] = field(default_factory=dict)
-    """This minus the first stage, query by query; empty for the first stage."""
-    seconds: Seconds | None = None
-    """None for the first stage, which every row pays for."""
-    extra_bytes: int | None = None
-    tied_queries: int = 0
-    """Queries all of whose candidates got the same score and so kept the first stage's order."""
-    on_front: bool = False
-    """No other row is at least as good in nDCG@10 and in time, and better in one of them."""
-
-    @property
-    def cost(self) -> float:
-        """Seconds on top of the first stage."""
-        return 0.0 if self.seconds is None else self.seconds.median
-
-
-def front(rows: list[Row]) -> list[Row]:
-    """The rows with those on the Pareto front marked."""
-
-    def beaten(row: Row) -> bool:
-        quality = row.metrics[QUALITY].value
-        return any(
-            other.cost <= row.cost
-            and other.metrics[QUALITY].value >= quality
-            and (other.cost < row.cost or other.metrics[QUALITY].value > quality)
-            for other in rows
-        )
-
-    return [replace(row, on_front=not beaten(row)) for row in rows]
+NARROWEST_NAME, LONGEST_WORD = 14, 24
+"""Letters of the column of names: at least so many, and more for words of up to so many, which are not broken."""
+_WORDS = re.compile(r"[^-\s,=+/_]+[-\s,=+/_]*|[-\s,=+/_]+")
+"""The words of a name, each with the signs after it."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +48,16 @@ class Result:
 
     def method(self) -> list[str]:
         """How the figures were made, in sentences."""
-        sampled = len(self.timing["queries"])
+        queries, candidates = counted(self.queries, "query", "queries"), counted(self.depth, "candidate", "candidates")
+        sampled = counted(len(self.timing["queries"]), "sampled query", "sampled queries")
+        threads = counted(self.timing["threads"], "thread", "threads")
         return [
-            f"Quality: {self.queries:,} queries with at most {self.depth} candidates; below means are 95% bootstrap "
+            f"Quality: {queries} with at most {candidates}; below means are 95% bootstrap "
             "intervals over queries; the difference to the first stage is paired. Equal scores keep the first stage's "
             "order.",
-            f"Time: seconds for one query with all its candidates, the median of {sampled} sampled queries after three "
+            f"Time: seconds for one query with all its candidates, the median of {sampled} after three "
             "calls to warm up, each configuration timed by itself at its own cutoff, in turn; the first stage's own "
-            f"time is not in it. {self.timing['hardware']}, {self.timing['threads']} threads.",
+            f"time is not in it. {self.timing['hardware']}, {threads}.",
             "Memory: the most that the longest sampled query took beyond the loaded weights.",
         ]
 
@@ -115,14 +70,14 @@ class Result:
         chosen = min(close, key=lambda row: (row.cost, -row.metrics[QUALITY].value))
         if best.behind_best.low is None:
             return "A single query says nothing about others: give more."
-        said = f"Best {QUALITY}: {best.name} ({best.metrics[QUALITY].value:.3f})."
+        told = f"Best {QUALITY}: {best.name} ({best.metrics[QUALITY].value:.3f})."
         if chosen is best:
-            return f"{said} Every faster row is measurably worse." if best.cost else f"{said} No reranker beats it."
+            return f"{told} Every faster row is measurably worse." if best.cost else f"{told} No reranker beats it."
         gap = chosen.behind_best
-        said += f" Fastest that is not measurably worse: {chosen.name} ({chosen.metrics[QUALITY].value:.3f}; behind by"
-        said += f" {gap.value:.3f}, 95% interval {gap.low:.3f} to {gap.high:.3f}), "
+        told += f" Fastest that is not measurably worse: {chosen.name} ({chosen.metrics[QUALITY].value:.3f}; behind by"
+        told += f" {gap.value:.3f}, 95% interval {gap.low:.3f} to {gap.high:.3f}), "
         share = f"{chosen.cost / best.cost:.0%} of the time." if chosen.cost else "no reranking at all."
-        return said + share + " More queries would tell them apart better."
+        return told + share + " More queries would tell them apart better."
 
     def table(self, width: int = 80, mark: str = "●") -> Table:
         """Best first, below the first stage.
@@ -146,7 +101,9 @@ class Result:
             "memory\nMB": ["" if row.extra_bytes is None else f"{row.extra_bytes / 2**20:,.0f}" for row in rows],
         }
         widths = [_width("\n".join([head, *cells])) for head, cells in columns.items()]
-        room = max(NARROWEST_NAME, width - sum(widths) - len(widths) - 2)
+        longest = max(cell_len(word.rstrip()) for row in rows for word in _WORDS.findall(row.name))
+        narrowest = max(NARROWEST_NAME, min(longest, LONGEST_WORD))
+        room = max(narrowest, width - sum(widths) - len(widths) - 2)
         table = Table(
             box=box.SIMPLE_HEAD,
             padding=0,
@@ -156,7 +113,7 @@ class Result:
             title_style="bold",
         )
         table.add_column("", width=1)
-        table.add_column("configuration", overflow="fold", min_width=NARROWEST_NAME, max_width=room)
+        table.add_column("configuration", overflow="fold", min_width=narrowest, max_width=room)
         for head, letters in zip(columns, widths, strict=True):
             table.add_column(head, justify="right", min_width=letters)
         for row, *cells in zip(rows, *columns.values(), strict=True):
@@ -178,8 +135,8 @@ class Result:
         for row in self.rows:
             if row.tied_queries:
                 console.print(
-                    f"[yellow]{escape(row.name)}: {row.tied_queries:,} queries have one score for all candidates and "
-                    "keep the first stage's order.[/]",
+                    f"[yellow]{escape(row.name)}: one score for all candidates, so in the first stage's order: "
+                    f"{counted(row.tied_queries, 'query', 'queries')}[/]",
                     highlight=False,
                 )
         for note in self.notes:
@@ -189,9 +146,7 @@ class Result:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Write the figure, nDCG@10 against seconds a query; the suffix says in which format."""
-        from bge_rerank_integrations.evaluation.figure import draw
-
-        draw(self, Path(path))
+        draw(self.rows, f"{self.data}: {counted(self.queries, 'query', 'queries')}", self.depth, Path(path))
 
     def write(self, folder: Path) -> None:
         """Write results.json, figure.png and figure.svg."""
@@ -232,5 +187,10 @@ def _width(markup: str) -> int:
 
 
 def _wrapped(name: str, room: int) -> str:
-    """A name in lines, broken between its options or at hyphens where it can be."""
-    return textwrap.fill(name.replace(",", ", "), room)
+    """A name in lines that end between its words; only a word longer than a line is cut, by the table."""
+    lines = [""]
+    for word in _WORDS.findall(name):
+        if lines[-1] and cell_len((lines[-1] + word).rstrip()) > room:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines)

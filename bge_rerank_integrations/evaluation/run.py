@@ -19,8 +19,9 @@ from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.evaluation.configurations import FIRST_STAGE, Configuration, Given, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset, Watch, unwatched
 from bge_rerank_integrations.evaluation.metrics import Values, estimate, measure, require_extra
-from bge_rerank_integrations.evaluation.result import QUALITY, Result, Row, Seconds, front
-from bge_rerank_integrations.evaluation.scoring import Timing, find_models, score_and_time
+from bge_rerank_integrations.evaluation.result import Result
+from bge_rerank_integrations.evaluation.rows import QUALITY, Row, Seconds, front
+from bge_rerank_integrations.evaluation.scoring import TimedSample, find_models, score_and_time
 from bge_rerank_integrations.evaluation.store import Store
 from bge_rerank_integrations.evaluation.trec import Run, ranked, write_run
 from bge_rerank_integrations.machine import hardware, versions
@@ -55,10 +56,10 @@ def evaluate(
     if seed < 0:
         raise OptionError(f"seed={seed}: use a whole number of 0 or more")
     wanted = read_configurations(configurations)
-    timing = Timing(data, timing_queries, seed)
+    sample = TimedSample(data, timing_queries, seed)
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
-            return _evaluate(data, wanted, Path(folder), timing, seed, watch)
+            return _evaluate(data, wanted, Path(folder), sample, seed, watch)
     kept = Path(out)
     if kept.is_file():
         raise DataError(f"{kept} is a file: name a folder for the results")
@@ -68,7 +69,7 @@ def evaluate(
 
     try:
         with FileLock(kept / ".lock", timeout=0):
-            result = _evaluate(data, wanted, kept, timing, seed, watch)
+            result = _evaluate(data, wanted, kept, sample, seed, watch)
             result.write(kept)
     except Held as error:
         raise DataError(f"{kept} is being written by another process: wait for it, or choose another folder") from error
@@ -76,16 +77,16 @@ def evaluate(
 
 
 def _evaluate(
-    data: Dataset, configurations: list[Configuration], folder: Path, timing: Timing, seed: int, watch: Watch
+    data: Dataset, configurations: list[Configuration], folder: Path, sample: TimedSample, seed: int, watch: Watch
 ) -> Result:
     models = find_models(configurations, watch)
     with closing(Store(folder / "scores.jsonl", data.fingerprint())) as store:
         for model in models:
-            score_and_time(model, data, store, timing, watch)
+            score_and_time(model, data, store, sample, watch)
         runs = {FIRST_STAGE: _run(data, {query: list(found.values()) for query, found in data.candidates.items()})}
         for configuration in configurations:
             runs[configuration.name] = _run(data, store.scores(configuration.name))
-        times = {c.name: store.times(c.name, timing.how) or {} for c in configurations}
+        times = {c.name: store.times(c.name, sample.how) or {} for c in configurations}
         tied = {c.name: _tied(store.scores(c.name).values()) for c in configurations}
     (folder / "runs").mkdir(exist_ok=True)
     values: dict[str, dict[str, Values]] = {}
@@ -123,7 +124,7 @@ def _evaluate(
         depth=data.depth,
         first_stage=data.first_stage,
         notes=data.notes,
-        timing=timing.how,
+        timing=sample.how,
         versions={"bge-rerank-integrations": __version__, **versions(), **_metric_versions()},
         hardware=hardware(),
         rows=front(rows),

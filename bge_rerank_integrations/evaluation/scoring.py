@@ -114,12 +114,12 @@ def _check(family: Family, options: ScoringOptions) -> None:
         )
 
 
-def score_and_time(model: Model, data: Dataset, store: Store, timing: Timing, watch: Watch) -> None:
+def score_and_time(model: Model, data: Dataset, store: Store, sample: TimedSample, watch: Watch) -> None:
     """Bring the store up to all scores and times of a model's configurations, loading it only if some are missing."""
     for configuration in model.configurations:
         settings = asdict(configuration.options) | model.settings
         store.open_configuration(configuration.name, settings)
-    untimed = [c for c in model.configurations if store.times(c.name, timing.how) is None]
+    untimed = [c for c in model.configurations if store.times(c.name, sample.how) is None]
     unscored = any(len(store.scores(c.name)) < len(data.queries) for c in model.configurations)
     if not untimed and not unscored:
         return
@@ -131,7 +131,7 @@ def score_and_time(model: Model, data: Dataset, store: Store, timing: Timing, wa
             _score(scorer, model, members, data, store, watch)
         if untimed:
             options = {c.name: scorer.with_options(**asdict(c.options)) for c in untimed}
-            for name, times in timing.take(options, data, watch).items():
+            for name, times in sample.take(options, data, watch).items():
                 store.add_times(name, times)
 
 
@@ -182,7 +182,7 @@ def _groups(data: Dataset, least: int) -> Iterator[list[str]]:
         yield group
 
 
-class Timing:
+class TimedSample:
     """How long a query takes, for each configuration alone: one call a query, at its own cutoff, on a sample."""
 
     def __init__(self, data: Dataset, queries: int, seed: int) -> None:

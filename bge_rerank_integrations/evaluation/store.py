@@ -95,7 +95,7 @@ class Store:
         with self.path.open("rb+") as file:
             content = file.read()
             if not (content.startswith(BEGINNING) or BEGINNING.startswith(content)):
-                raise DataError(f"{self.path} is no file of this command: choose another folder")
+                raise DataError(f"{self.path} is not a file of this command: choose another folder")
             file.truncate(content.rfind(b"\n") + 1)
 
     def _load(self, data: str) -> None:

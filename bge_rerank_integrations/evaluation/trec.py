@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from bge_rerank_integrations.errors import DataError
-from bge_rerank_integrations.evaluation.data import Problems, lines, shortened
+from bge_rerank_integrations.evaluation.data import Problems, lines
 from bge_rerank_integrations.ranking import rank
+from bge_rerank_integrations.textfiles import UTF_8, shortened
 
 Run = dict[str, dict[str, float]]
 """For each query, documents with strictly falling scores that 32-bit floats hold exactly."""
@@ -34,25 +35,32 @@ def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> N
     """Write a run, the tag without white space."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for query, documents in run.items():
-            for place, (document, score) in enumerate(documents.items(), 1):
-                file.write(f"{query} Q0 {document} {place} {score:.9g} {tag}\n")
+            for position, (document, score) in enumerate(documents.items(), 1):
+                file.write(f"{query} Q0 {document} {position} {score:.9g} {tag}\n")
 
 
-def read_run(path: Path, queries: Container[str], corpus: Container[str], depth: int | None, problems: Problems) -> Run:
+def read_run(
+    path: Path,
+    queries: Container[str],
+    corpus: Container[str],
+    depth: int | None,
+    problems: Problems,
+    encoding: str = UTF_8,
+) -> Run:
     """The best `depth` documents of each query, or all, by score; equal scores by the rank that the file gives them.
 
     Raises:
         DataError: a line is malformed, names an unknown query or document, or gives a document twice.
     """
     found: dict[str, dict[str, tuple[float, int]]] = {}
-    for where, line in lines(path):
+    for where, line in lines(path, encoding):
         columns = line.split()
         if len(columns) != 6:
             raise DataError(f"{where} is {shortened(line)!r}: six columns are needed: query Q0 document rank score tag")
-        query, _, document, place, written, _ = columns
-        score, position = _number(written), _number(place)
+        query, _, document, given, written, _ = columns
+        score, position = _number(written), _number(given)
         if score is None or position is None:
-            raise DataError(f"{where}: rank={place!r}, score={written!r}: use finite numbers, as 32 bits hold them")
+            raise DataError(f"{where}: rank={given!r}, score={written!r}: use finite numbers, as 32 bits hold them")
         if query not in queries:
             problems.found(
                 "candidates of unknown queries",
@@ -67,7 +75,7 @@ def read_run(path: Path, queries: Container[str], corpus: Container[str], depth:
         elif document in found.get(query, {}):
             problems.found(
                 "candidates given twice",
-                f"{where}: document {document!r} stands there twice for query {query!r}: remove one",
+                f"{where}: document {document!r} is given twice for query {query!r}: remove one",
             )
         elif document != query:
             found.setdefault(query, {})[document] = (-score, int(position))

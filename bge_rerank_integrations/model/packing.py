@@ -24,7 +24,7 @@ class PackedBatch:
 
     @property
     def second_text(self) -> Tensor:
-        """For each token, 1 if it stands in the passage or behind it, else 0. *Shape:* (tokens,)"""
+        """For each token, 1 if it stands in the passage or after it, else 0. *Shape:* (tokens,)"""
         starts = torch.tensor([start for start, _ in self.passages], device=self.ids.device)
         lengths = self.layout.cumulative.diff()
         return (self.layout.positions >= torch.repeat_interleave(starts, lengths)).long()
@@ -39,7 +39,7 @@ def pack(
 
     Args:
         round_up: the numbers of sequences and of tokens to come to at least, by adding sequences whose scores mean
-            nothing behind all others; None: none are added.
+            nothing after all others; None: none are added.
     """
     sequences, prefixes = _share(sequences)
     if round_up is not None:
@@ -55,18 +55,18 @@ def pack(
 def _share(sequences: Sequence[TokenSequence]) -> tuple[list[TokenSequence], list[int] | None]:
     """What is left of sequences without the prefixes that several share, then those prefixes; and `Layout.prefixes`."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for place, sequence in enumerate(sequences):
+    for index, sequence in enumerate(sequences):
         if 0 < sequence.prefix < len(sequence.ids):
-            groups[tuple(sequence.ids[: sequence.prefix])].append(place)
+            groups[tuple(sequence.ids[: sequence.prefix])].append(index)
     split, prefixes = list(sequences), list(range(len(sequences)))
-    for prefix, places in groups.items():
-        if len(places) == 1:
+    for prefix, indices in groups.items():
+        if len(indices) == 1:
             continue
-        for place in places:
-            whole = sequences[place]
+        for index in indices:
+            whole = sequences[index]
             start, stop = whole.passage
-            split[place] = TokenSequence(whole.ids[len(prefix) :], (start - len(prefix), stop - len(prefix)))
-            prefixes[place] = len(split)
+            split[index] = TokenSequence(whole.ids[len(prefix) :], (start - len(prefix), stop - len(prefix)))
+            prefixes[index] = len(split)
         split.append(TokenSequence(list(prefix), (0, 0)))
         prefixes.append(len(prefixes))
     return split, prefixes if len(split) > len(sequences) else None

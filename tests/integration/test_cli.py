@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +15,10 @@ from typing import NamedTuple
 
 import pytest
 
+from bge_rerank_integrations import load_scorer
 from bge_rerank_integrations.cli import main
+from bge_rerank_integrations.cli.rank import rank as rank_command
+from bge_rerank_integrations.options import ScoringOptions, names
 from tests.conftest import CHECKPOINTS
 
 ENCODER = str(CHECKPOINTS / "encoder")
@@ -34,9 +39,10 @@ Run = Callable[..., Finished]
 def bge_rerank(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line in this process."""
 
-    def run(*words: str, stdin: str = "") -> Finished:
+    def run(*words: str, stdin: str | io.BytesIO = "") -> Finished:
         monkeypatch.setattr(sys, "argv", ["bge-rerank", *words])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        given = stdin if isinstance(stdin, io.BytesIO) else io.BytesIO(stdin.encode())
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(given, encoding="cp1252"))
         with pytest.raises(SystemExit) as stopped:
             main()
         return Finished(int(stopped.value.code or 0), *capsys.readouterr())
@@ -48,11 +54,11 @@ def bge_rerank(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 def rank(bge_rerank: Run) -> Callable[..., list[dict[str, object]]]:
     """The rows that `rank --json` prints."""
 
-    def run(*words: str, stdin: str = "") -> list[dict[str, object]]:
+    def run(*words: str, stdin: str | io.BytesIO = "") -> list[dict[str, object]]:
         finished = bge_rerank("rank", "query", "--model", ENCODER, "--json", *words, stdin=stdin)
         assert finished.returncode == 0, finished.stderr
         assert finished.stderr == ""
-        return [json.loads(line) for line in finished.stdout.splitlines()]
+        return [json.loads(line) for line in finished.stdout.split("\n") if line]
 
     return run
 
@@ -115,8 +121,174 @@ def test_a_table(bge_rerank: Run) -> None:
     assert "0." in finished.stdout
 
 
-def test_nothing_to_rank(rank: Rank) -> None:
-    assert rank(stdin="") == []
+def test_nothing_to_rank_is_said(tmp_path: Path, bge_rerank: Run) -> None:
+    blank = tmp_path / "[blank].txt"
+    blank.write_text("\n  \n")
+    for words, said in (
+        ((), "No text in standard input: nothing to rank."),
+        ((str(blank),), "[blank].txt: nothing to rank."),
+    ):
+        finished = bge_rerank("rank", "query", *words, "--model", ENCODER, "--json")
+        assert (finished.returncode, finished.stdout) == (0, "")
+        assert said in " ".join(finished.stderr.split())
+
+
+def test_nothing_above_the_threshold_is_said(bge_rerank: Run) -> None:
+    finished = bge_rerank("rank", "query", "--model", ENCODER, "--threshold", "99", stdin="a\nb\n")
+    assert (finished.returncode, finished.stdout) == (0, "")
+    assert re.search(r"No text scores 99\.0 or more: the best has -?\d\.\d{3}\.", " ".join(finished.stderr.split()))
+
+
+def test_a_terminal_is_told_what_it_waits_for(bge_rerank: Run) -> None:
+    class Terminal(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    finished = bge_rerank("rank", "query", "--model", ENCODER, "--json", stdin=Terminal(b"a\n"))
+    assert "Texts, one a line" in finished.stderr
+    assert json.loads(finished.stdout)["text"] == "a"
+
+
+SEPARATORS = "one\u2028two\x0bthree\x85four\x1cfive"
+
+
+def test_only_newlines_end_lines(tmp_path: Path, rank: Rank) -> None:
+    assert [row["text"] for row in rank(stdin=f"{SEPARATORS}\r\n")] == [SEPARATORS]
+    assert [row["text"] for row in rank("--jsonl", stdin=json.dumps(SEPARATORS, ensure_ascii=False))] == [SEPARATORS]
+    path = tmp_path / "texts.csv"
+    path.write_text(f'id,text\n1,"{SEPARATORS}\nand six"\n', encoding="utf-8")
+    assert [row["text"] for row in rank(str(path))] == [f"{SEPARATORS}\nand six"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize(("suffix", "content"), [(".txt", "问题"), (".jsonl", '"问题"'), (".json", '["问题"]')])
+def test_utf_8_with_or_without_its_mark(encoding: str, suffix: str, content: str, tmp_path: Path, rank: Rank) -> None:
+    path = tmp_path / f"texts{suffix}"
+    path.write_text(content, encoding=encoding)
+    assert [row["text"] for row in rank(str(path))] == ["问题"]
+    if suffix != ".json":
+        words = ["--jsonl"] if suffix == ".jsonl" else []
+        assert [row["text"] for row in rank(*words, stdin=io.BytesIO(content.encode(encoding)))] == ["问题"]
+
+
+CHINESE = "北京是中国的首都，人口超过两千万。\n巴黎是法国的首都。\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text", "guess"),
+    [
+        ("gb18030", CHINESE, "gb18030"),
+        ("utf-16", CHINESE, "utf-16"),
+        ("utf-32", CHINESE, "utf-32"),
+        ("utf-16-le", "plain words\nof two lines\n", "utf-16-le"),
+        ("utf-16-be", "plain words\nof two lines\n", "utf-16-be"),
+        ("cp1252", "Grüße aus Köln\nà bientôt, dit-elle\n", "cp1252"),
+        ("latin-1", "première école\nmañana\n", "cp1252"),
+    ],
+)
+def test_other_encodings_are_named_and_read(
+    encoding: str, text: str, guess: str, tmp_path: Path, bge_rerank: Run, rank: Rank
+) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_bytes(text.encode(encoding))
+    for name, words, stdin in (("texts.txt", [str(path)], b""), ("standard input", [], path.read_bytes())):
+        finished = bge_rerank("rank", "query", "--model", ENCODER, *words, stdin=io.BytesIO(stdin))
+        said = "".join(finished.stderr.split())
+        assert finished.returncode == 1
+        assert f"{name},line1isnotUTF-8".replace(" ", "") in said
+        assert f"(--encoding{guess})" in said
+        ranked = rank(*words, "--encoding", guess, stdin=io.BytesIO(stdin))
+        assert {str(row["text"]) for row in ranked} == set(text.splitlines())
+
+
+def test_json_and_tables(tmp_path: Path, rank: Rank) -> None:
+    array, table, tabs, semicolons = (tmp_path / name for name in ("a.json", "b.CSV", "c.tsv", "d.csv"))
+    array.write_text('["one",\n {"text": "two", "id": 2}]')
+    table.write_text('id,text\n7,"one, and\nmore"\n8,two\n\n9,\n')
+    tabs.write_text("body\tid\none, two\t1\n")
+    semicolons.write_text("id;text\n1;one, two\n")
+    assert {(row["text"], row.get("id")) for row in rank(str(array))} == {("one", None), ("two", 2)}
+    assert {(row["text"], row["id"]) for row in rank(str(table))} == {("one, and\nmore", "7"), ("two", "8")}
+    assert [row["body"] for row in rank(str(tabs), "--field", "body")] == ["one, two"]
+    assert [row["text"] for row in rank(str(semicolons))] == ["one, two"]
+    both = rank(str(array), str(table))
+    assert {row["source"] for row in both} == {str(array), str(table)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", '{"text": "a"}', "an array of strings or objects is needed"),
+        ("a.json", '{"text": "a"}\n{"text": "b"}', "add --jsonl"),
+        ("a.json", '["a", 5]', "a.json, entry 1 has no text"),
+        ("a.csv", "id,body\n1,a\n", "no column 'text': --field takes one of id, body"),
+        ("a.csv", "id,text\n1,a, b\n", "line 2 has 3 cells under 2 heads"),
+        ("a.csv", 'id,text\n1,"a" b\n', "line 2 is not CSV"),
+        ("a.pdf", "%PDF-1.7\n\udcff", "the file is a PDF. Give a text file"),
+        ("a.jsonl", '"\\ud800"', "half a surrogate pair"),
+    ],
+)
+def test_files_that_cannot_be_read(name: str, content: str, said: str, tmp_path: Path, bge_rerank: Run) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    finished = bge_rerank("rank", "query", str(path), "--model", ENCODER)
+    assert finished.returncode == 1
+    assert "".join(said.split()) in "".join(finished.stderr.split())
+
+
+def test_a_second_run_replaces_the_scores_of_the_first(tmp_path: Path, bge_rerank: Run, rank: Rank) -> None:
+    given = [{"text": text, "index": 50, "relevance_score": 99.0, "source": "mine"} for text in ("one", "two words")]
+    again = rank("--jsonl", stdin="\n".join(map(json.dumps, given)))
+    fresh = rank(stdin="one\ntwo words")
+    assert [(row["index"], row["relevance_score"], row["text"]) for row in again] == [
+        (row["index"], row["relevance_score"], row["text"]) for row in fresh
+    ]
+    assert all(row["source"] == "mine" for row in again)
+    path = tmp_path / "scored.csv"
+    path.write_text("source,index\nfrom a column,5\n")
+    assert rank(str(path), "--field", "source")[0]["source"] == "from a column"
+    refused = bge_rerank("rank", "query", str(path), "--model", ENCODER, "--json", "--field", "index")
+    assert "writes its own 'index'" in " ".join(refused.stderr.split())
+
+
+def test_an_empty_column_is_not_shown(tmp_path: Path, bge_rerank: Run) -> None:
+    assert "from" not in bge_rerank("rank", "query", "--model", ENCODER, stdin="a\n").stdout
+    for name in "ab":
+        (tmp_path / name).write_text("x")
+    assert "from" in bge_rerank("rank", "query", "--model", ENCODER, *map(str, tmp_path.iterdir())).stdout
+
+
+def test_every_scoring_option_is_an_option_of_rank(bge_rerank: Run, rank: Rank) -> None:
+    parameters = inspect.signature(rank_command).parameters
+    assert {name for name in names(ScoringOptions) if name not in parameters} == set()
+    model = str(CHECKPOINTS / "lightweight")
+    words = ["--cutoff-layer", "8", "--compress-ratio", "2", "--prompt", "Is it?", "--query-max-length", "16"]
+    words += [
+        "--head-index",
+        "layer",
+        "--attention-softcap",
+        "--query-instruction",
+        "Q ",
+        "--passage-instruction",
+        "P ",
+    ]
+    text = "several words that can be put together"
+    (row,) = rank("--model", model, *words, "--compress-layers", "2,4", stdin=text)
+    with load_scorer(
+        model,
+        cutoff_layer=8,
+        compress_ratio=2,
+        compress_layers=(2, 4),
+        prompt="Is it?",
+        query_max_length=16,
+        head_index="layer",
+        attention_softcap=True,
+        query_instruction="Q ",
+        passage_instruction="P ",
+    ) as scorer:
+        assert row["relevance_score"] == pytest.approx(scorer.score("query", [text])[0], abs=1e-5)
+    refused = bge_rerank("rank", "query", "--model", model, "--compress-layers", "two", stdin=text)
+    assert "use layer numbers with commas" in " ".join(refused.stderr.split())
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytrec_eval
+from rich.console import Console
 
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.cli import main
@@ -234,6 +235,30 @@ def test_the_table_on_any_terminal_whatever_names_hold(encoding: str, beir: Path
     (first,) = (line for line in lines if "first stage" in line and "MAP" not in line and line.count("0.") > 2)
     assert len(re.findall(r"\b[01]\.\d{3}\b", first)) == 5
     assert (tmp_path / "o[/1]" / "figure.png").exists()
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_names_are_broken_between_their_words(width: int, beir: Path) -> None:
+    config = f"{LAYERWISE},cutoff_layer=8,query_max_length=32,query_instruction=representation,passage_instruction=x"
+    result = evaluate(read_beir(beir), [config], timing_queries=1)
+    words = set(re.split(r"[-\s,=+/_]+", result.rows[1].name))
+    with io.StringIO() as file:
+        Console(file=file, width=width).print(result.table(width), no_wrap=True, overflow="ignore", crop=False)
+        printed = file.getvalue()
+    for word in words:
+        assert re.search(rf"\b{re.escape(word)}\b|_{re.escape(word)}\b|\b{re.escape(word)}_", printed), printed
+
+
+def test_one_of_each_is_told_in_the_singular(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"query": "capital", "pos": ["Paris"], "neg": ["capital letters"]}\n')
+    result = evaluate(read_jsonl(path), ["demo"], timing_queries=1)
+    with io.StringIO() as file:
+        result.show(Console(file=file, width=500))
+        printed = file.getvalue()
+    assert "Quality: 1 query with at most 2 candidates;" in printed
+    assert "the median of 1 sampled query after" in printed
+    assert not re.search(r"\b1 (queries|candidates|threads|texts|lines)\b", printed)
 
 
 def test_results_need_a_folder(beir: Path, tmp_path: Path) -> None:

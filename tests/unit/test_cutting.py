@@ -13,7 +13,8 @@ from bge_rerank_integrations.model.inputs import tokenize
 from tests.conftest import CHECKPOINTS, FAMILIES
 
 PIECES = [
-    "abc de. ", "ab", "a", "7", "中文字符测试，。", "ﷺ", "ȩ́ x", "👩‍👩‍👧 ", "\n\t  ", "กขค", "<s></s> ", "<pad>a", "​ x", "Σσς ", "İi",
+    "abc de. ", "ab", "a", "7", "中文字符测试，。", "ﷺ", "ȩ́ x", "👩‍👩‍👧 ",
+    "\n\t  ", "กขค", "<s></s> ", "<pad>a", "​ x", "Σσς ", "İi",
     "▁ a▁", " " * 20, "-" * 7, "http://a.b/c?d=e&",
 ]  # fmt: skip
 """Scripts with and without spaces, characters that become many or none, special tokens, runs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytrec_eval
 
 from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.evaluation import read_beir, read_configurations, read_jsonl
-from bge_rerank_integrations.evaluation.figure import spread
+from bge_rerank_integrations.evaluation.figure import spread, untangled
 from bge_rerank_integrations.evaluation.metrics import estimate, measure
 from bge_rerank_integrations.evaluation.store import Store
 from bge_rerank_integrations.evaluation.trec import ranked, write_run
@@ -33,7 +33,7 @@ def test_beir_is_retrieved_with_bm25(tmp_path: Path) -> None:
     assert data.pairs("capital")[0] == (QUERIES["capital"], "Paris Paris is the capital of France.")
     for found in data.candidates.values():
         assert list(found.values()) == sorted(found.values(), reverse=True)
-    assert any("1 queries are not used" in note for note in data.notes)
+    assert any("not used: 1 query for which" in note for note in data.notes)
 
 
 def test_a_run_file_is_taken_whole_unless_told_otherwise(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_candidates_of_a_run_file(tmp_path: Path) -> None:
     assert list(data.candidates["capital"]) == ["bread", "paris"]  # by score, then by rank
     assert data.candidates["rivers"] == {}
     assert data.first_stage == "my.run"
-    assert any("no candidates" in note for note in data.notes)
+    assert any("without candidates" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_candidates_of_a_run_file(tmp_path: Path) -> None:
         ("corpus.jsonl", '{"_id": "a", "text": "x"}\n{oops\n', "line 2 is not JSON"),
         ("corpus.jsonl", "[1]\n", "line 1 is [1]: write an object"),
         ("corpus.jsonl", lines({"_id": "a", "title": "", "text": "  "}), "line 1: the text of _id='a' is blank"),
-        ("corpus.jsonl", lines({"_id": "a", "text": "x"}, {"_id": "a", "text": "y"}), "line 2: _id='a' stands there"),
+        ("corpus.jsonl", lines({"_id": "a", "text": "x"}, {"_id": "a", "text": "y"}), "line 2: _id='a' is given"),
         ("corpus.jsonl", lines({"_id": "a b", "text": "x"}), "_id='a b': use an id without white space"),
         ("corpus.jsonl", lines({"_id": "a\0b", "text": "x"}), "_id='a\\x00b': use an id without"),
         ("corpus.jsonl", '{"_id": ' + "9" * 5000 + "}\n", "line 1 is not JSON"),
@@ -118,7 +118,7 @@ def test_bad_beir_names_file_line_value_and_remedy(tmp_path: Path, file: str, co
         ("capital Q0 paris 1 -1e39 me\n", "score='-1e39': use finite numbers"),
         ("nobody Q0 paris 1 1 me\n", "query 'nobody'"),
         ("capital Q0 nowhere 1 1 me\n", "document 'nowhere'"),
-        ("capital Q0 paris 1 1 me\ncapital Q0 paris 2 0 me\n", "line 2: document 'paris' stands there twice"),
+        ("capital Q0 paris 1 1 me\ncapital Q0 paris 2 0 me\n", "line 2: document 'paris' is given twice"),
         ("\n", "is empty"),
     ],
 )
@@ -141,17 +141,17 @@ def test_bad_lines_can_be_left_out(tmp_path: Path) -> None:
     run.write_text("capital Q0 paris 1 2 me\ncapital Q0 blank 2 1 me\nnobody Q0 paris 1 1 me\n")
     given = read_beir(folder, candidates=run, skip_bad=True)
     assert list(given.candidates["capital"]) == ["paris"]
-    assert {"left out: 1 unknown candidates", "left out: 1 candidates of unknown queries"} < set(given.notes)
+    assert {"left out: unknown candidates (1)", "left out: candidates of unknown queries (1)"} < set(given.notes)
     assert list(data.queries) == list(QRELS)
     assert data.texts["paris"] == "Paris Paris is the capital of France."
-    assert [note for note in data.notes if note.startswith("left out: 1 ")] == data.notes[:5]
+    assert [note for note in data.notes if note.startswith("left out: ")] == data.notes[:5]
 
 
 def test_other_splits_and_missing_files_are_named(tmp_path: Path) -> None:
     folder = write_beir(tmp_path)
     with pytest.raises(DataError, match=r"dev\.tsv does not exist: splits there are: test"):
         read_beir(folder, "dev")
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="not a folder"):
         read_beir(tmp_path / "nowhere")
     (folder / "corpus.jsonl").write_bytes(b'{"_id": "a", "text": "\xff"}\n')
     with pytest.raises(DataError, match=r"corpus\.jsonl, line 1 is not UTF-8"):
@@ -182,7 +182,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ({"query": "q", "positives": [], "negatives": ["b"]}, "line 1 has no positives"),
         ({"query": "q", "positives": ["a"], "negatives": []}, "line 1 has no negatives"),
         ({"query": "q", "positives": ["a"], "negatives": ["a", "b"]}, "'a' is among the positives and the negatives"),
-        ({"query": "q", "positives": ["a", "a"], "negatives": ["b"]}, "positives[1]='a' stands there twice"),
+        ({"query": "q", "positives": ["a", "a"], "negatives": ["b"]}, "positives[1]='a' is given twice"),
         ({"query": "q", "positives": ["a"], "negatives": [" "]}, "negatives[0] is blank"),
         ({"query": " ", "positives": ["a"], "negatives": ["b"]}, "the query is blank"),
         ({"positives": ["a"], "negatives": ["b"]}, "has no 'query'"),
@@ -196,13 +196,26 @@ def test_bad_json_lines(tmp_path: Path, row: dict[str, Any], said: str) -> None:
     assert said in str(refused.value)
 
 
-def test_a_query_given_twice_names_both_lines(tmp_path: Path) -> None:
+def test_lines_of_one_query_are_taken_together(tmp_path: Path) -> None:
     path = tmp_path / "twice.jsonl"
-    row = {"query": "q", "positives": ["a"], "negatives": ["b"]}
-    path.write_text(lines(row, row))
-    with pytest.raises(DataError, match=r"line 2: the query 'q' is that of .*line 1"):
+    path.write_text(
+        lines(
+            {"query": "cats", "pos": ["about cats"], "neg": []},
+            {"query": "dogs", "pos": ["about dogs"], "neg": ["about cats"]},
+            {"query": "cats", "pos": ["about cats", "cats and cats"], "neg": ["about dogs"]},
+        )
+    )
+    data = read_jsonl(path)
+    judged = {data.queries[query]: {data.texts[d]: v for d, v in found.items()} for query, found in data.qrels.items()}
+    assert judged == {
+        "cats": {"about cats": 1, "cats and cats": 1, "about dogs": 0},
+        "dogs": {"about dogs": 1, "about cats": 0},
+    }
+    assert "taken together with an earlier line of the same query: 1 line" in data.notes
+    path.write_text(lines({"query": "q", "pos": ["a"], "neg": ["b"]}, {"query": "q", "pos": ["b"], "neg": ["c"]}))
+    with pytest.raises(DataError, match=r"line 2: 'b' is among the positives and the negatives .*first line: .*line 1"):
         read_jsonl(path)
-    assert len(read_jsonl(path, skip_bad=True).queries) == 1
+    assert sorted(read_jsonl(path, skip_bad=True).qrels["q1"].values()) == [0, 1, 1]
 
 
 def test_configurations_expand_and_are_named() -> None:
@@ -247,8 +260,8 @@ def test_configurations_of_a_file(tmp_path: Path, suffix: str) -> None:
     ("given", "said"),
     [
         ([], "no configuration"),
-        (["demo,length=5"], "'length' is no setting of a configuration: use model, max_length,"),
-        (["demo,max_length"], "no KEY=VALUE"),
+        (["demo,length=5"], "'length' is not a setting of a configuration: use model, max_length,"),
+        (["demo,max_length"], "not KEY=VALUE"),
         (["demo,max_length=5,max_length=6"], "max_length is given twice"),
         (["demo,cutoff_layer=8-2"], "backwards"),
         (["demo,max_length=abc"], "use a number, a range"),
@@ -259,7 +272,7 @@ def test_configurations_of_a_file(tmp_path: Path, suffix: str) -> None:
         (["demo,name=first stage"], "'first stage'"),
         ([",max_length=5"], "without a model"),
         ([{"model": "demo", "max_length": []}], "max_length=[] makes no configuration"),
-        (["nowhere.toml"], "nowhere.toml cannot be read"),
+        (["nowhere.toml"], "nowhere.toml does not exist"),
     ],
 )
 def test_bad_configurations(given: list[Any], said: str) -> None:
@@ -287,9 +300,9 @@ def test_runs_have_one_order_for_trec_eval(tmp_path: Path) -> None:
 def test_a_query_of_equal_scores_keeps_the_first_stages_order(relevant: str) -> None:
     """trec_eval alone would put d3, the last name, first."""
     values = measure({"q": {relevant: 1}}, {"q": ranked(["d0", "d1", "d2", "d3"], [7.0] * 4)}, 4)
-    place = int(relevant[1]) + 1
-    assert values["MRR@10"].tolist() == [1 / place]
-    assert values["nDCG@10"].tolist() == pytest.approx([1 / np.log2(place + 1)])
+    rank = int(relevant[1]) + 1
+    assert values["MRR@10"].tolist() == [1 / rank]
+    assert values["nDCG@10"].tolist() == pytest.approx([1 / np.log2(rank + 1)])
 
 
 def test_measures_are_those_of_trec_eval() -> None:
@@ -344,12 +357,31 @@ def test_the_store_survives_a_line_cut_short(tmp_path: Path) -> None:
 def test_the_store_leaves_the_files_of_others_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "scores.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"scores\.jsonl is no file of this command"):
+    with pytest.raises(DataError, match=r"scores\.jsonl is not a file of this command"):
         Store(path, "data")
     assert path.read_bytes() == content
 
 
 def test_labels_are_spread() -> None:
-    places = spread([0.9, 0.5, 0.5, 0.5, 0.01, 0.0], 0.1)
-    assert places == pytest.approx([0.9, 0.5, 0.4, 0.3, 0.1, 0.0])
+    heights = spread([0.9, 0.5, 0.5, 0.5, 0.01, 0.0], 0.1)
+    assert heights == pytest.approx([0.9, 0.5, 0.4, 0.3, 0.1, 0.0])
     assert spread([0.5], 0.1) == [0.5]
+
+
+def test_lines_to_labels_never_cross() -> None:
+    random = np.random.default_rng(3)
+    for count in (1, 2, 7, 15):
+        points = [(float(x), float(y)) for x, y in random.random((count, 2)).round(1)]  # some of them equal
+        heights = spread(sorted((y for _, y in points), reverse=True), 0.06)
+        chosen = untangled(points, heights, 1.1)
+        assert sorted(chosen) == list(range(count))
+        lines = [(points[index], (1.1, height)) for index, height in zip(chosen, heights, strict=True)]
+        for upper, lower in combinations(lines, 2):
+            for x in (upper[0][0], lower[0][0]):
+                if x >= max(upper[0][0], lower[0][0]):
+                    assert at(upper, x) >= at(lower, x) - 1e-9
+
+
+def at(line: tuple[tuple[float, float], tuple[float, float]], x: float) -> float:
+    (x0, y0), (x1, y1) = line
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)

@@ -1,4 +1,4 @@
-"""What the three decoder families share: config keys, inputs, and the places of a decoder's tensors."""
+"""What the three decoder families share: config keys, inputs, and the names of a decoder's tensors."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ flash kernel takes the packed tensors as they are; whatever it cannot do goes th
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -19,54 +20,43 @@ from torch.nn import functional as F
 from bge_rerank_integrations.model.nn.layout import Layout
 
 
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    queries: Layout,
-    keys: Layout,
-    *,
-    scale: float,
-    causal: bool = False,
-    window: int | None = None,
-    softcap: float | None = None,
-) -> Tensor:
+@dataclass(frozen=True)
+class Mask:
+    """How a query weighs its keys, and which of them it sees."""
+
+    scale: float
+    """Factor on the dot products."""
+    causal: bool = False
+    """Whether a token sees only itself and those before it."""
+    window: int | None = None
+    """If causal, how many tokens it sees at most, itself included; None: all."""
+    softcap: float | None = None
+    """Bound the scaled dot products by `softcap * tanh(x / softcap)` (Gemma 2)."""
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, mask: Mask) -> Tensor:
     """Each sequence's queries over that sequence's keys.
 
-    Where a sequence has fewer queries than keys, its queries belong to its last tokens if `causal`.
+    Where a sequence has fewer queries than keys, its queries belong to its last tokens if the mask is causal.
 
     Args:
         query: *Shape:* (query tokens, heads, head_dim)
         key, value: *Shape:* (key tokens, kv_heads, head_dim); `heads` is a multiple of `kv_heads`.
         queries, keys: the layouts of the two; as many sequences in each.
-        scale: factor on the dot products.
-        causal: whether a token sees only itself and those before it.
-        window: if causal, how many tokens it sees at most, itself included; None: all.
-        softcap: bound the scaled dot products by `softcap * tanh(x / softcap)` (Gemma 2).
 
     Returns:
         *Shape:* (query tokens, heads, head_dim)
     """
-    if window is not None and window >= keys.longest:
-        window = None
+    if mask.window is not None and mask.window >= keys.longest:
+        mask = replace(mask, window=None)
     if query.device.type != "cuda":
-        return _by_runs(query, key, value, queries, keys, scale, causal, window, softcap)
-    if softcap is None and query.dtype in (torch.float16, torch.bfloat16) and _varlen_parameters():
-        return _varlen(query, key, value, queries, keys, scale, causal, window)
-    return _padded(query, key, value, queries, keys, scale, causal, window, softcap)
+        return _by_runs(query, key, value, queries, keys, mask)
+    if mask.softcap is None and query.dtype in (torch.float16, torch.bfloat16) and _varlen_parameters():
+        return _varlen(query, key, value, queries, keys, mask)
+    return _padded(query, key, value, queries, keys, mask)
 
 
-def _by_runs(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    queries: Layout,
-    keys: Layout,
-    scale: float,
-    causal: bool,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
+def _by_runs(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, mask: Mask) -> Tensor:
     pieces = []
     q_start = k_start = 0
     for (q_length, length), run in groupby(zip(queries.lengths, keys.lengths, strict=True)):
@@ -76,36 +66,26 @@ def _by_runs(
             x.unflatten(0, (count, -1)).transpose(1, 2)
             for x in (query[q_start:q_stop], key[k_start:k_stop], value[k_start:k_stop])
         )
-        mask = _causal_mask(q_length, length, window, query.device) if causal else None
-        attended = _dense(q, k, v, mask, scale, causal and q_length == length and window is None, softcap)
+        seen = _causally_seen(q_length, length, mask.window, query.device) if mask.causal else None
+        attended = _dense(q, k, v, seen, mask, mask.causal and q_length == length and mask.window is None)
         pieces.append(attended.transpose(1, 2).flatten(0, 1))
         q_start, k_start = q_stop, k_stop
     return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
 
 
-def _padded(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    queries: Layout,
-    keys: Layout,
-    scale: float,
-    causal: bool,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
+def _padded(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, mask: Mask) -> Tensor:
     q, k, v = _pad(query, queries), _pad(key, keys), _pad(value, keys)
     lengths = keys.cumulative.diff()[:, None, None, None]
-    places = torch.arange(keys.longest, device=query.device)
-    seen = places < lengths  # (sequences, 1, 1, longest)
-    if causal:
+    positions = torch.arange(keys.longest, device=query.device)
+    seen = positions < lengths  # (sequences, 1, 1, longest)
+    if mask.causal:
         shift = lengths - queries.cumulative.diff()[:, None, None, None]
-        distance = shift + torch.arange(queries.longest, device=query.device)[:, None] - places
+        distance = shift + torch.arange(queries.longest, device=query.device)[:, None] - positions
         seen = seen & (distance >= 0)
-        if window is not None:
-            seen = seen & (distance < window)
+        if mask.window is not None:
+            seen = seen & (distance < mask.window)
         seen = seen | ~seen.any(-1, keepdim=True)  # a padding query must see something, or it gives NaN
-    attended = _dense(q, k, v, seen, scale, False, softcap).transpose(1, 2)
+    attended = _dense(q, k, v, seen, mask, False).transpose(1, 2)
     sequence = torch.repeat_interleave(
         torch.arange(len(queries.lengths), device=query.device), queries.cumulative.diff(), output_size=queries.tokens
     )
@@ -113,7 +93,7 @@ def _padded(
 
 
 def _pad(packed: Tensor, layout: Layout) -> Tensor:
-    """*Shape:* (tokens, heads, dim) -> (sequences, heads, longest, dim), zeros behind each sequence."""
+    """*Shape:* (tokens, heads, dim) -> (sequences, heads, longest, dim), zeros after each sequence."""
     padded = packed.new_zeros(len(layout.lengths), layout.longest, *packed.shape[1:])
     sequence = torch.repeat_interleave(
         torch.arange(len(layout.lengths), device=packed.device), layout.cumulative.diff(), output_size=layout.tokens
@@ -122,7 +102,7 @@ def _pad(packed: Tensor, layout: Layout) -> Tensor:
     return padded.transpose(1, 2)
 
 
-def _causal_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor | None:
+def _causally_seen(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor | None:
     """Which keys each query sees; None where SDPA needs no mask. *Shape:* (queries, keys)"""
     if window is None and queries in (1, keys):
         return None
@@ -131,50 +111,42 @@ def _causal_mask(queries: int, keys: int, window: int | None, device: torch.devi
     return seen if window is None else seen & (distance < window)
 
 
-def _dense(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, is_causal: bool, softcap: float | None
-) -> Tensor:
-    """*Shape:* (sequences, heads, length, dim) for all three, and for the result."""
-    if softcap is None:
+def _dense(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, mask: Mask, is_causal: bool) -> Tensor:
+    """Attention with the scale and soft cap of `mask`, over the keys that are `seen`; None: all, or the causal ones.
+
+    *Shape:* (sequences, heads, length, dim) for all three, and for the result.
+    """
+    if mask.softcap is None:
         grouped = query.shape[1] != key.shape[1]
         return F.scaled_dot_product_attention(
-            query, key, value, mask, is_causal=is_causal, scale=scale, enable_gqa=grouped
+            query, key, value, seen, is_causal=is_causal, scale=mask.scale, enable_gqa=grouped
         )
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    logits = softcap * torch.tanh(query @ key.transpose(-1, -2) * (scale / softcap))
+    logits = mask.softcap * torch.tanh(query @ key.transpose(-1, -2) * (mask.scale / mask.softcap))
     if is_causal:
-        mask = logits.new_ones(logits.shape[-2:], dtype=torch.bool).tril()
-    if mask is not None:
-        logits = logits.masked_fill(~mask, float("-inf"))
+        seen = logits.new_ones(logits.shape[-2:], dtype=torch.bool).tril()
+    if seen is not None:
+        logits = logits.masked_fill(~seen, float("-inf"))
     return logits.softmax(-1, dtype=torch.float32).to(value.dtype) @ value
 
 
-def _varlen(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    queries: Layout,
-    keys: Layout,
-    scale: float,
-    causal: bool,
-    window: int | None,
-) -> Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, mask: Mask) -> Tensor:
     """torch's variable-length flash attention, whose signature grew from release to release."""
     from torch.nn.attention.varlen import varlen_attn
 
     known = _varlen_parameters()
     options: dict[str, Any] = {}
     if "window_size" in known:
-        options["window_size"] = (-1 if window is None else window - 1, 0) if causal else (-1, -1)
-    elif window is None:
-        options["is_causal"] = causal
+        options["window_size"] = (-1 if mask.window is None else mask.window - 1, 0) if mask.causal else (-1, -1)
+    elif mask.window is None:
+        options["is_causal"] = mask.causal
     else:
-        return _padded(query, key, value, queries, keys, scale, causal, window, None)
+        return _padded(query, key, value, queries, keys, mask)
     if "scale" in known:
-        options["scale"] = scale
+        options["scale"] = mask.scale
     else:  # the kernel divides by the root of head_dim
-        query = query * (scale * query.shape[-1] ** 0.5)
+        query = query * (mask.scale * query.shape[-1] ** 0.5)
     if query.shape[1] != key.shape[1]:
         if "enable_gqa" in known:
             options["enable_gqa"] = True

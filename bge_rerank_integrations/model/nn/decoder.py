@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from bge_rerank_integrations.model.nn.attention import attend
+from bge_rerank_integrations.model.nn.attention import Mask, attend
 from bge_rerank_integrations.model.nn.layout import Layout
 from bge_rerank_integrations.model.nn.linear import Linear
 
@@ -136,17 +136,8 @@ class DecoderLayer(nn.Module):
         if read is not None:
             x, normed, rotation, queries = x[read], normed[read], rotation.at(read), layout.single
         query = rotation.turn(self._heads(self.query(normed)))
-        attended = attend(
-            query,
-            key,
-            value,
-            queries,
-            keys,
-            scale=shape.attention_scale,
-            causal=True,
-            window=self.window,
-            softcap=stream.softcap,
-        )
+        mask = Mask(shape.attention_scale, causal=True, window=self.window, softcap=stream.softcap)
+        attended = attend(query, key, value, queries, keys, mask)
         x = x + self.attention_post_norm(self.out(attended.flatten(1))) * shape.residual_scale
         normed = self.feed_forward_norm(x)
         gated = self.up.mul(normed, self.gate(normed, self.activation))

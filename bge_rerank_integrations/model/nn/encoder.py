@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bge_rerank_integrations.model.nn.attention import attend
+from bge_rerank_integrations.model.nn.attention import Mask, attend
 from bge_rerank_integrations.model.nn.layout import Layout
 from bge_rerank_integrations.model.nn.linear import Linear
 
@@ -104,7 +104,7 @@ class EncoderLayer(nn.Module):
         if read is not None:
             x, queries = x[read], layout.single
         (query,) = self._heads(self.query(x))
-        attended = attend(query, key, value, queries, layout, scale=query.shape[-1] ** -0.5)
+        attended = attend(query, key, value, queries, layout, Mask(query.shape[-1] ** -0.5))
         x = self.attention_norm(self.out.add(attended.flatten(1), x))
         wide = self.up(x, self.activation)
         out: Tensor = self.output_norm(self.down.add(wide, x))

@@ -46,13 +46,13 @@ class Layout:
 
     @cached_property
     def positions(self) -> Tensor:
-        """For each token, its place in its sequence, prefix included, from 0. *Shape:* (tokens,)"""
-        places = torch.arange(self.tokens, device=self.device) - self.starts
+        """For each token, its position in its sequence, prefix included, from 0. *Shape:* (tokens,)"""
+        positions = torch.arange(self.tokens, device=self.device) - self.starts
         if self.prefixes is None:
-            return places
+            return positions
         before = [whole - own for whole, own in zip(self.context.lengths, self.lengths, strict=True)]
         lengths, shifts = (to_device(torch.tensor(counts), self.device) for counts in (self.lengths, before))
-        return places + torch.repeat_interleave(shifts, lengths, output_size=self.tokens)
+        return positions + torch.repeat_interleave(shifts, lengths, output_size=self.tokens)
 
     @property
     def first(self) -> Tensor:
@@ -70,8 +70,8 @@ class Layout:
         if self.prefixes is None:
             return self
         whole = (
-            length + (self.lengths[prefix] if prefix != place else 0)
-            for place, (length, prefix) in enumerate(zip(self.lengths, self.prefixes, strict=True))
+            length + (self.lengths[prefix] if prefix != index else 0)
+            for index, (length, prefix) in enumerate(zip(self.lengths, self.prefixes, strict=True))
         )
         return Layout(tuple(whole), self.device)
 
@@ -80,8 +80,8 @@ class Layout:
         """For each token of `context`, where it lies here. *Shape:* (context.tokens,)"""
         assert self.prefixes is not None
         parts = []
-        for place, prefix in enumerate(self.prefixes):
-            for sequence in dict.fromkeys((prefix, place)):
+        for index, prefix in enumerate(self.prefixes):
+            for sequence in dict.fromkeys((prefix, index)):
                 parts.append(torch.arange(self.offsets[sequence], self.offsets[sequence + 1]))
         return to_device(torch.cat(parts), self.device)
 

@@ -1,0 +1,24 @@
+"""`bge-rerank demo`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bge_rerank_integrations.cli.options import DeviceOption, ModelOption
+
+
+def demo(
+    query: Annotated[list[str] | None, typer.Option(help="Your own question about Python; may be repeated.")] = None,
+    model: ModelOption = "demo",
+    top_n: Annotated[int, typer.Option(min=1, help="Passages to show for each question.")] = 5,
+    device: DeviceOption = None,
+) -> None:
+    """Rerank real passages, retrieved from the Python language reference, through LangChain and LlamaIndex."""
+    from bge_rerank_integrations.demo import show
+    from bge_rerank_integrations.loading import load_scorer
+
+    with load_scorer(model, devices=device) as scorer:
+        show.run(scorer, model, query or show.QUESTIONS, top_n, Console())

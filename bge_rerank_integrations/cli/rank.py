@@ -1,0 +1,137 @@
+"""`bge-rerank rank`: texts out of files or standard input, in the order of their scores."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from bge_rerank_integrations.cli.options import DeviceOption, EncodingOption, ModelOption
+from bge_rerank_integrations.cli.texts import Entry, Reader, Split
+from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.ranking import Ranked
+from bge_rerank_integrations.textfiles import checked_text
+
+DEFAULT = ScoringOptions()
+RESULT_KEYS = ("index", "relevance_score")
+"""What the JSON lines say about each text, whatever its object said under these names before."""
+
+
+def rank(
+    query: Annotated[str, typer.Argument(help="What is asked.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Texts: plain files, .jsonl, .json (an array), .csv or .tsv. Default: standard input."),
+    ] = None,
+    model: ModelOption = "BAAI/bge-reranker-v2-m3",
+    top_n: Annotated[int, typer.Option(min=0, help="Results to show; 0: all.")] = 10,
+    threshold: Annotated[float | None, typer.Option(help="Show only scores of at least this.")] = None,
+    split: Annotated[Split, typer.Option(help="What is one text of a plain file.")] = Split.line,
+    field: Annotated[str, typer.Option(help="The key of a JSON object, or the column, that holds its text.")] = "text",
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Read everything as JSON lines.")] = False,
+    encoding: EncodingOption = "utf-8",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+    device: DeviceOption = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or int8.")] = "auto",
+    scale: Annotated[str, typer.Option(help="logit or sigmoid.")] = DEFAULT.scale,
+    max_length: Annotated[int, typer.Option(help="Tokens kept of query and text.")] = DEFAULT.max_length,
+    query_max_length: Annotated[
+        int | None, typer.Option(help="Tokens kept of the query; default: three quarters of --max-length.")
+    ] = None,
+    query_instruction: Annotated[str | None, typer.Option(help="Text put before the query.")] = None,
+    passage_instruction: Annotated[str | None, typer.Option(help="Text put before each text.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Decoders: the question after each pair.")] = None,
+    cutoff_layer: Annotated[int | None, typer.Option(help="Layerwise and lightweight models: layers to run.")] = None,
+    compress_ratio: Annotated[
+        int, typer.Option(help="Lightweight models: 1, 2, 4 or 8 passage tokens in one.")
+    ] = DEFAULT.compress_ratio,
+    compress_layers: Annotated[
+        str, typer.Option(help="Lightweight models: before which layers, with commas.")
+    ] = ",".join(map(str, DEFAULT.compress_layers)),  # type: ignore[arg-type]  # a tuple, once it is checked
+    head_index: Annotated[
+        str, typer.Option(help="Lightweight models: which head scores, by position or layer.")
+    ] = DEFAULT.head_index,
+    attention_softcap: Annotated[
+        bool, typer.Option("--attention-softcap", help="Lightweight models: apply the soft cap of config.json.")
+    ] = DEFAULT.attention_softcap,
+) -> None:
+    """Order texts by how well they answer QUERY."""
+    from bge_rerank_integrations.loading import load_scorer
+    from bge_rerank_integrations.ranking import rank as order
+
+    if as_json and field in RESULT_KEYS:
+        raise OptionError(f"--field {field}: --json writes its own {field!r}; give the texts another key")
+    checked_text("the command line", "QUERY", query)
+    messages = Console(stderr=True)
+    entries = Reader(split, field, jsonl, encoding).read(files or [])
+    if not entries:
+        where = ", ".join(map(str, files or [])) or "standard input"
+        messages.print(f"No text in {escape(where)}: nothing to rank.", highlight=False)
+        return
+    scorer = load_scorer(
+        model,
+        devices=device,
+        dtype=dtype,
+        max_length=max_length,
+        query_max_length=query_max_length,
+        scale=scale,  # type: ignore[arg-type]  # checked by load_scorer, with the message for it
+        query_instruction=query_instruction,
+        passage_instruction=passage_instruction,
+        prompt=prompt,
+        cutoff_layer=cutoff_layer,
+        compress_ratio=compress_ratio,
+        compress_layers=_numbers(compress_layers),
+        head_index=head_index,  # type: ignore[arg-type]  # checked by load_scorer, too
+        attention_softcap=attention_softcap,
+    )
+    with scorer, Progress(console=messages, transient=True, disable=not messages.is_terminal) as progress:
+        task = progress.add_task("scoring", total=len(entries))
+        scores = scorer.score(
+            query, [entry.text for entry in entries], lambda done, _: progress.update(task, completed=done)
+        )
+    ranked = order(scores, top_n or None, threshold)
+    if not ranked:
+        messages.print(f"No text scores {threshold} or more: the best has {max(scores):.3f}.", highlight=False)
+    elif as_json:
+        _print_json(entries, ranked, field)
+    else:
+        _print_table(query, entries, ranked)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise OptionError(f"--compress-layers {text}: use layer numbers with commas, such as 8,24") from error
+
+
+def _print_json(entries: list[Entry], ranked: list[Ranked], field: str) -> None:
+    escapes = not sys.stdout.encoding.lower().startswith("utf")
+    for index, score in ranked:
+        entry = entries[index]
+        others = {key: value for key, value in entry.others.items() if key not in (*RESULT_KEYS, field)}
+        source = {"source": entry.source} if entry.source and field != "source" else {}
+        row = {"index": index, "relevance_score": score, field: entry.text} | others | source
+        print(json.dumps(row, ensure_ascii=escapes))
+
+
+def _print_table(query: str, entries: list[Entry], ranked: list[Ranked]) -> None:
+    table = Table(title=escape(query), title_justify="left")
+    table.add_column("score", justify="right")
+    table.add_column("text")
+    sources = [entries[index].source or str(entries[index].others.get("source", "")) for index, _ in ranked]
+    if any(sources):
+        table.add_column("from")
+    for (index, score), source in zip(ranked, sources, strict=True):
+        text = " ".join(entries[index].text.split())
+        cells = [f"{score:.3f}", escape(text[:200]), escape(source)]
+        table.add_row(*cells[: len(table.columns)])
+    Console().print(table)

@@ -1,0 +1,54 @@
+"""Texts cut into what BM25 counts, each part of a text by its script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import bm25s
+import Stemmer
+
+UNSPACED = re.compile(
+    "["
+    "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+    "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
+    "\u1100-\u11ff\u3131-\u318e\uac00-\ud7a3"  # hangul, with spaces between longer units than words
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u1000-\u1049\u1780-\u17d3"  # Thai, Lao, Burmese, Khmer
+    "]+"
+)
+"""Runs of letters of scripts that put no spaces between words."""
+MARKED = re.compile("[\u0900-\u0963\u0966-\u0df3]+")
+"""Words of scripts from Devanagari to Sinhala, with their vowel signs, which `\\w` does not take for letters."""
+PAIRS = "letters in pairs for Chinese, Japanese, Korean and other scripts without spaces"
+PLAIN = "English stems without stop words, other words as they are"
+
+
+class Words:
+    """Cuts texts: English stems, other words as they are, and pairs of neighbours where no spaces stand between words.
+
+    Pairs are what Lucene's CJK analysis takes, too; a letter that stands alone is kept alone.
+    """
+
+    def __init__(self) -> None:
+        self._stemmer = Stemmer.Stemmer("english")
+
+    def __call__(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text; none where it has only stop words, single letters or signs."""
+        plain = [MARKED.sub(" ", UNSPACED.sub(" ", text)) for text in texts]
+        tokens: list[list[str]] = bm25s.tokenize(
+            plain, stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False
+        )
+        return [
+            [*([] if words == [""] else words), *MARKED.findall(text), *_pairs(text)]
+            for words, text in zip(tokens, texts, strict=True)
+        ]
+
+
+def describe_analysis(texts: Sequence[str]) -> str:
+    """Which ways of cutting texts apply to these."""
+    return f"{PLAIN}; {PAIRS}" if any(UNSPACED.search(text) for text in texts) else PLAIN
+
+
+def _pairs(text: str) -> list[str]:
+    runs = UNSPACED.findall(text)
+    return [run[i : i + 2] for run in runs for i in range(max(1, len(run) - 1))]
