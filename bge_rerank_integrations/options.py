@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bge_rerank_integrations.errors import OptionError
@@ -84,7 +85,7 @@ class EngineSettings:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
-        if self.timeout is not None and (not isinstance(self.timeout, (int, float)) or not self.timeout > 0):
+        if self.timeout is not None and not _is_time(self.timeout):
             raise OptionError(f"timeout={self.timeout!r}: use seconds above 0, or None for as long as it takes")
 
 
@@ -131,7 +132,7 @@ class ScoringOptions:
                 raise OptionError(f"{name}={value!r}: use a string or None")
         if self.cutoff_layer is not None:
             _positive("cutoff_layer", self.cutoff_layer)
-        if self.compress_ratio not in COMPRESS_RATIOS or isinstance(self.compress_ratio, bool):
+        if type(self.compress_ratio) is not int or self.compress_ratio not in COMPRESS_RATIOS:
             raise OptionError(f"compress_ratio={self.compress_ratio!r}: use one of {COMPRESS_RATIOS}")
         object.__setattr__(self, "compress_layers", _layers(self.compress_layers))
         if self.head_index not in ("position", "layer"):
@@ -173,19 +174,29 @@ def foreign_options(options: ScoringOptions, own: frozenset[str]) -> dict[str, A
     }
 
 
-def _typed(*annotations: str) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(ScoringOptions) if field.type in annotations)
+def _typed(group: type[Any], *annotations: str) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(group) if field.type in annotations)
 
 
-TEXTS = _typed("str | None")
+TEXTS = _typed(ScoringOptions, "str | None")
 """Scoring options that are texts."""
-WHOLE_NUMBERS = _typed("int", "int | None")
+WHOLE_NUMBERS = _typed(ScoringOptions, "int", "int | None")
 """Scoring options that are one whole number."""
+NUMBER_LISTS = _typed(ScoringOptions, "int | Sequence[int]")
+"""Scoring options that are one whole number or several."""
+SWITCHES = tuple(name for group in GROUPS for name in _typed(group, "bool"))
+"""Options of all groups that are True or False."""
 
 
 def _positive(name: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise OptionError(f"{name}={value!r}: use a whole number of 1 or more")
+
+
+def _is_time(seconds: object) -> bool:
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        return False
+    return 0 < seconds <= TIMEOUT_MAX  # what a lock can wait at most, about 292 years
 
 
 def _layers(value: object) -> tuple[int, ...]:

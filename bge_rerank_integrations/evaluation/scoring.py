@@ -100,10 +100,8 @@ def _check(family: Family, options: ScoringOptions) -> None:
     family.recipe(options)
     _ = family.checkpoint.tensors  # opens every file
     family.check_tensors()
-    if options.max_length > family.longest:
-        raise OptionError(f"max_length={options.max_length}: this model takes {family.longest} tokens at most")
-    family.inputs(options, limits(family, options))
     family.check_effect(options)
+    family.inputs(options, limits(family, options))
 
 
 def score_and_time(model: Model, data: Dataset, store: Store, timing: Timing, watch: Watch) -> None:

@@ -113,8 +113,10 @@ class Family(ABC):
         """The options without what several scores of one forward pass may differ in: the cutoff, where there is one."""
         return options
 
-    def check_effect(self, options: ScoringOptions) -> None:  # noqa: B027 - most families have nothing to say
-        """Refuse options that are possible and change nothing, for callers who compare what options change."""
+    def check_effect(self, options: ScoringOptions) -> None:
+        """Refuse values that others would do as well as, for callers who compare what options change."""
+        if options.max_length > self.longest:
+            raise OptionError(f"max_length={options.max_length}: this model takes {self.longest} tokens at most")
 
     def check(self, options: ScoringOptions) -> None:
         """Refuse options of other families."""

@@ -80,6 +80,7 @@ class LightweightFamily(CutoffFamily):
         return super().shared_pass(options) if options.head_index == "layer" else options
 
     def check_effect(self, options: ScoringOptions) -> None:
+        super().check_effect(options)
         recipe = self.recipe(options)
         depth = recipe.depth(self.config.num_hidden_layers)
         if options.compress_ratio > 1 and not any(0 < layer < depth for layer in recipe.compress_layers):
