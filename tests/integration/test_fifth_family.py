@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from safetensors.torch import load_file
@@ -18,8 +18,10 @@ from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.families import FAMILIES
 from tests.beir_example import QUERIES, write_beir
 from tests.conftest import CHECKPOINTS
-from tests.integration.conftest import Adapter
 from tests.toy_family import write_toy
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Adapter
 
 TEXTS = ["Paris is the capital of France.", "a", "", "bread " * 30]
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from bge_rerank_integrations import langchain, llama_index, load_scorer
-from bge_rerank_integrations.adapter_fields import ScorerFields
+from bge_rerank_integrations import load_scorer
 from bge_rerank_integrations.evaluation.configurations import KEYS
 from bge_rerank_integrations.options import GROUPS, EngineSettings, ScoringOptions, names
 from tests.unit.test_structure import MODULES
@@ -66,14 +65,6 @@ def test_the_signature_of_load_scorer_is_that_of_the_options() -> None:
 def _scoring_before_engine(option_names: list[str]) -> list[str]:
     engine = names(EngineSettings)
     return sorted(option_names, key=lambda name: name in engine)
-
-
-@pytest.mark.parametrize("adapter", [langchain.BGERerank, langchain.BGECrossEncoder, llama_index.BGERerank])
-def test_every_option_is_a_field_of_every_adapter(adapter: type[ScorerFields]) -> None:
-    for group in GROUPS:
-        for field in fields(group):
-            if field.name != "model":  # which adapters may leave out
-                assert adapter.model_fields[field.name].default == field.default, field.name
 
 
 def test_configurations_take_whatever_scores_depend_on() -> None:

@@ -113,6 +113,34 @@ print([m for m in ("transformers", "langchain_core", "llama_index") if m in sys.
 
 
 @pytest.mark.parametrize(
+    ("module", "framework"),
+    [
+        ("langchain", "langchain_core.documents, langchain_core.cross_encoders, langchain_core.callbacks"),
+        ("llama_index", "llama_index.core.schema, llama_index.core.postprocessor.types"),
+    ],
+)
+def test_an_adapter_is_made_without_torch(module: str, framework: str) -> None:
+    """Beyond what the framework imports itself, which today is none of these."""
+    shown = 'print(sorted(m for m in ("torch", "transformers", "tokenizers", "safetensors") if m in sys.modules))'
+    alone = run(f"import sys, {framework}; {shown}")
+    code = f"""
+import sys
+from bge_rerank_integrations.{module} import BGERerank
+BGERerank(model="demo", scale="sigmoid", family="llm")
+"""
+    assert run(code + shown) == alone
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["adapter_fields", "catalog", "errors", "options", "prompts", "protocol", "ranking", "engine.engine"],
+)
+def test_the_ground_floor_knows_no_torch(module: str) -> None:
+    heavy = ("torch", "transformers", "tokenizers", "safetensors")
+    assert run(f"import sys, {NAME}.{module}; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize(
     ("module", "missing", "extra"),
     [("langchain", "langchain_core", "langchain"), ("llama_index", "llama_index", "llama-index")],
 )
