@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from langchain_core.documents import Document
 
-from bge_rerank_integrations import Ranked, Scorer, langchain, load_scorer
+from bge_rerank_integrations import Scorer, langchain, load_scorer
 from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
-from bge_rerank_integrations.ranking import Pair, rank
 from tests.conftest import CHECKPOINTS
+from tests.unit.test_protocol import ByLength
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Adapter, Gate
@@ -113,39 +113,6 @@ async def test_arerank_refuses_what_rerank_refuses(encoder: Scorer) -> None:
 # --- other scorers ----------------------------------------------------------------------------------------------------
 
 
-class ByLength:
-    """Scores a text by its length: all that the protocol asks for, and no line of the package's own `Scorer`."""
-
-    def __init__(self) -> None:
-        self.options = ScoringOptions()
-        self.closed = False
-
-    def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        return [float(len(text)) for text in texts]
-
-    def score_pairs(self, pairs: Iterable[Pair]) -> list[float]:
-        return [float(len(text)) for _, text in pairs]
-
-    def rank(
-        self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
-    ) -> list[Ranked]:
-        return rank(self.score(query, texts), top_n, score_threshold)
-
-    async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
-        return self.score(query, texts)
-
-    async def ascore_pairs(self, pairs: Iterable[Pair]) -> list[float]:
-        return self.score_pairs(pairs)
-
-    async def arank(
-        self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
-    ) -> list[Ranked]:
-        return self.rank(query, texts, top_n, score_threshold)
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def test_ours_and_another_are_scorers_of_the_protocol(encoder: Scorer) -> None:
     another: ScorerProtocol = ByLength()
     for scorer in (encoder, another):
@@ -190,10 +157,3 @@ class OnlySync:
 def test_what_lacks_methods_is_refused_with_their_names(adapter: Adapter, scorer: Any, lacking: list[str]) -> None:
     with pytest.raises(ValueError, match="has no " + ", ".join(lacking)):
         adapter.new(scorer=scorer)
-
-
-@pytest.mark.parametrize("name", [name for name in vars(ScorerProtocol) if not name.startswith("_")])
-def test_every_part_of_the_protocol_is_asked_for(name: str) -> None:
-    parts = {part: getattr(ByLength(), part) for part in vars(ScorerProtocol) if not part.startswith("_")}
-    lacking = type("Lacking", (), {part: value for part, value in parts.items() if part != name})()
-    assert missing_methods(lacking) == [name]

@@ -121,7 +121,6 @@ def test_decoders_cut_the_passage_and_never_the_prompt(
     query: int, passage: int, data: st.DataObject, prompt: int, has_bos: bool
 ) -> None:
     limits = data.draw(LIMITS)
-    limits = Limits(min(limits.query, limits.passage), limits.passage)
     bos, asked = BOS if has_bos else [], words("q", query)
     (made,) = decoder(limits, bos, [1] * prompt).encode([(" ".join(asked), " ".join(words("p", passage)))])
     kept, end = made.ids[: -len(SEPARATOR) - prompt], made.ids[-len(SEPARATOR) - prompt :]
