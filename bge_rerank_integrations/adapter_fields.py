@@ -24,6 +24,7 @@ from pydantic import (
 from bge_rerank_integrations.model.families import check_family
 from bge_rerank_integrations.options import (
     GROUPS,
+    NUMBER_LISTS,
     EngineSettings,
     ModelSource,
     Placement,
@@ -76,6 +77,12 @@ class ScorerFields(_Options):
     def _as_text(cls, value: object) -> object:
         """A path as a string, so that adapters can be written as JSON."""
         return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    @field_validator(*NUMBER_LISTS)
+    @classmethod
+    def _as_tuple(cls, value: object) -> object:
+        """A list, as JSON has it, as the tuple that defaults are: adapters with the same layers are equal."""
+        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("family")
     @classmethod

@@ -9,7 +9,8 @@ import pytest
 from bge_rerank_integrations.engine.engine import Engine
 from bge_rerank_integrations.engine.queue import Queue
 from bge_rerank_integrations.engine.work import Recipe
-from tests.unit.engine.conftest import LONG, Adder, hold, submit
+from bge_rerank_integrations.errors import ClosedError
+from tests.unit.engine.conftest import LONG, Adder, hold, request, submit
 
 
 def test_requests_that_wait_share_batches_in_turn(engine_of: Callable[..., Engine], replica: Adder) -> None:
@@ -68,3 +69,63 @@ def test_beyond_the_bound_requests_wait_outside(engine_of: Callable[..., Engine]
     assert outside.future.result(LONG) == [[4.0]]
     huge = submit(engine, [1] * 50)  # more than ever may wait runs when nothing else does
     assert huge.future.result(LONG) == [[50.0]]
+
+
+# --- the queue alone --------------------------------------------------------------------------------------------------
+
+
+def taken(queue: Queue) -> list[list[int]]:
+    batch = queue.take()
+    assert batch is not None
+    return [task.sequence.ids for task in batch]
+
+
+def test_a_batch_holds_what_the_budget_allows_and_one_longer_sequence_goes_alone() -> None:
+    queue = Queue(4, 1000, 1)
+    queue.put(request([1] * 9, [2] * 2, [3] * 2, [4]))
+    assert queue.tokens == 14
+    assert taken(queue) == [[1] * 9]
+    assert taken(queue) == [[2] * 2, [3] * 2]
+    assert taken(queue) == [[4]]
+    assert (queue.tokens, len(queue)) == (0, 0)
+
+
+def test_several_devices_leave_each_other_their_share() -> None:
+    queue = Queue(100, 1000, 2)
+    queue.put(request([1], [2], [3], [4]))
+    assert [len(taken(queue)) for _ in range(3)] == [2, 1, 1]
+
+
+def test_a_batch_that_did_not_fit_halves_the_budget_and_never_to_nothing() -> None:
+    queue = Queue(100, 1000, 1)
+    for failed, budget in ((80, 40), (200, 40), (9, 4), (1, 1)):
+        queue.shrink(failed)
+        assert queue.token_budget == budget
+
+
+def test_what_is_put_back_is_taken_again() -> None:
+    queue = Queue(100, 1000, 1)
+    made = request([1], [2, 2])
+    queue.put(made)
+    batch = queue.take()
+    assert batch is not None
+    queue.put_back(batch)
+    assert queue.tokens == 3
+    assert taken(queue) == [[2, 2], [1]]
+
+
+def test_a_closed_queue_gives_nothing_and_takes_nothing() -> None:
+    queue = Queue(100, 1000, 1)
+    running, waiting = request([1]), request([2])
+    queue.put(running)
+    batch = queue.take()
+    assert batch is not None
+    queue.put(waiting)
+    queue.close()
+    assert queue.take() is None
+    queue.put_back(batch)
+    for made in (running, waiting):
+        with pytest.raises(ClosedError, match="closed before this request was scored"):
+            made.future.result(LONG)
+    with pytest.raises(ClosedError, match="load it again"):
+        queue.put(request([3]))
