@@ -22,6 +22,7 @@ from bge_rerank_integrations.lazy import LazyScorer
 from bge_rerank_integrations.model.families import check_family
 from bge_rerank_integrations.options import (
     GROUPS,
+    NUMBER_LISTS,
     EngineSettings,
     ModelSource,
     Placement,
@@ -33,8 +34,15 @@ from bge_rerank_integrations.options import (
     pick,
     whole_number,
 )
+from bge_rerank_integrations.other_names import HINTS
 from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
 from bge_rerank_integrations.ranking import check_threshold, describe
+
+
+def _plain(value: Any) -> Any:
+    """A default as it is read back from JSON."""
+    return list(value) if isinstance(value, tuple) else value
+
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,39 +53,13 @@ else:
     _Options = create_model(
         "_Options",
         **{
-            field.name: (get_type_hints(group)[field.name], field.default)
+            field.name: (get_type_hints(group)[field.name], _plain(field.default))
             for group in GROUPS
             for field in fields(group)
             if field.name != "model"
         },
     )
 
-HINTS = {
-    **dict.fromkeys(("top_k", "k", "topn", "n"), "top_n"),
-    **dict.fromkeys(("threshold", "min_score", "similarity_cutoff"), "score_threshold"),
-    **dict.fromkeys(("model_name", "model_name_or_path", "model_id"), "model"),
-    **dict.fromkeys(("device", "device_map", "target_devices"), "devices"),
-    **dict.fromkeys(("cache_folder", "model_cache_dir"), "cache_dir"),
-    **dict.fromkeys(("cutoff_layers", "cutoff"), "cutoff_layer"),
-    "compress_layer": "compress_layers",
-    "use_fp16": "dtype='float16'",
-    "use_bf16": "dtype='bfloat16'",
-    "torch_dtype": "dtype",
-    "normalize": "scale='sigmoid'",
-    "activation_fn": "scale",
-    "batch_size": "token_budget, the tokens of a batch: it is chosen for the device unless you set it",
-    "passage_max_length": "max_length, for query and passage together",
-    "query_instruction_for_rerank": "query_instruction",
-    "passage_instruction_for_rerank": "passage_instruction",
-    **dict.fromkeys(
-        ("model_kwargs", "cross_encoder_kwargs", "automodel_args", "tokenizer_kwargs"),
-        "the fields themselves, such as devices, dtype and max_length",
-    ),
-    "client": "scorer",
-    "cross_encoder": "scorer",
-    "trust_remote_code": "nothing in its place: no remote code is ever run, and none is needed",
-}
-"""What other rerankers call these fields."""
 SCORING_FIELDS = names(ScoringOptions)
 LOADING_FIELDS = tuple(name for group in GROUPS for name in names(group) if name not in ("model", *SCORING_FIELDS))
 
@@ -125,7 +107,7 @@ class ScorerFields(_Options):
     def _as_name(cls, value: object) -> object:
         return dtype_name(value)
 
-    @field_validator("compress_layers", mode="before")
+    @field_validator(*NUMBER_LISTS, mode="before")
     @classmethod
     def _as_list(cls, value: object) -> object:
         """A list, as it is read back from JSON."""

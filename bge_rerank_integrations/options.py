@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.other_names import HINTS
 from bge_rerank_integrations.stats import Batch
 
 if TYPE_CHECKING:
@@ -65,9 +66,10 @@ class Placement:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "devices", device_names(self.devices))
-        object.__setattr__(self, "dtype", dtype_name(self.dtype))
-        if self.dtype not in ("auto", *DTYPES):
+        name = dtype_name(self.dtype)
+        if name not in ("auto", *DTYPES):
             raise OptionError(f"dtype={self.dtype!r}: use 'auto', {', '.join(map(repr, DTYPES))}")
+        object.__setattr__(self, "dtype", name)
 
 
 @frozen
@@ -129,9 +131,9 @@ class ScoringOptions:
     """Lightweight: apply the soft cap on attention that config.json names; the published scores were made without."""
 
     def __post_init__(self) -> None:
-        for name in WHOLE_NUMBERS:
-            if getattr(self, name) is not None:
-                _normalise(self, name, 1)
+        for option in fields(self):
+            if option.name in WHOLE_NUMBERS and not (option.default is None and getattr(self, option.name) is None):
+                _normalise(self, option.name, 1)
         if self.scale not in ("logit", "sigmoid"):
             raise OptionError(f"scale={self.scale!r}: use 'logit' or 'sigmoid'")
         for name in TEXTS:
@@ -167,7 +169,8 @@ def changed(options: ScoringOptions, changes: Mapping[str, Any]) -> ScoringOptio
     known = names(ScoringOptions)
     for name in changes:
         if name not in known:
-            raise OptionError(f"unknown option {name!r}: use one of {', '.join(known)}")
+            hint = f"it is called {HINTS[name]} here; " if name in HINTS else ""
+            raise OptionError(f"unknown option {name!r}: {hint}use one of {', '.join(known)}")
     return replace(options, **changes)
 
 
@@ -180,14 +183,18 @@ def foreign_options(options: ScoringOptions, own: frozenset[str]) -> dict[str, A
     }
 
 
-def _typed(*annotations: str) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(ScoringOptions) if field.type in annotations)
+def _typed(group: type[Any], *annotations: str) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(group) if field.type in annotations)
 
 
-TEXTS = _typed("str | None")
+TEXTS = _typed(ScoringOptions, "str | None")
 """Scoring options that are texts."""
-WHOLE_NUMBERS = _typed("int", "int | None")
+WHOLE_NUMBERS = _typed(ScoringOptions, "int", "int | None")
 """Scoring options that are one whole number."""
+NUMBER_LISTS = _typed(ScoringOptions, "int | Sequence[int]")
+"""Scoring options that are one whole number or several."""
+SWITCHES = tuple(name for group in GROUPS for name in _typed(group, "bool"))
+"""Options of all groups that are True or False."""
 
 
 def whole_number(value: object) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 CORPUS = {
     "paris": ("Paris", "Paris is the capital of France."),
@@ -49,3 +50,8 @@ def write_beir(folder: Path) -> Path:
     judged = [f"{query}\t{name}\t{value}" for query, names in QRELS.items() for name, value in names.items()]
     (root / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judged]) + "\n")
     return root
+
+
+def lines(*rows: Any) -> str:
+    """JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)

@@ -21,9 +21,9 @@ from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.loading import resolve
 from bge_rerank_integrations.machine import hardware, versions
 from bge_rerank_integrations.model.devices import dtype_name
-from bge_rerank_integrations.model.inputs import Limits
 from bge_rerank_integrations.options import ModelSource, Placement, ScoringOptions
 from bge_rerank_integrations.ranking import Pair
+from bge_rerank_integrations.scorer import limits
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """How far a peer's logits may be from ours before its times are not believed."""
@@ -150,7 +150,7 @@ def benchmark(
                     raise
                 problems[label] = f"{type(error).__name__}: {error}"
         texts = Source(found.checkpoint.tokenizer, seed)
-        encoder = family.inputs(ScoringOptions(), Limits(384, 512))
+        encoder = family.inputs(ScoringOptions(), limits(family, ScoringOptions()))
         peak = Peak(family.dimensions, chosen, found.dtype)
         work, timings = [], []
         for name in workloads:

@@ -65,10 +65,11 @@ def rank(
 ) -> None:
     """Order texts by how well they answer QUERY."""
     from bge_rerank_integrations.loading import load_scorer
-    from bge_rerank_integrations.ranking import rank as order
+    from bge_rerank_integrations.ranking import check_threshold
 
     if as_json and field in RESULT_KEYS:
         raise OptionError(f"--field {field}: --json writes its own {field!r}; give the texts another key")
+    check_threshold(threshold, scale)  # type: ignore[arg-type]  # checked by load_scorer, with the message for it
     checked_text("the command line", "QUERY", query)
     messages = Console(stderr=True)
     entries = Reader(split, field, jsonl, encoding).read(files or [])
@@ -94,12 +95,12 @@ def rank(
     )
     with scorer, Progress(console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("scoring", total=len(entries))
-        scores = scorer.score(
-            query, [entry.text for entry in entries], lambda done, _: progress.update(task, completed=done)
-        )
-    ranked = order(scores, top_n or None, threshold)
+        texts = [entry.text for entry in entries]
+        ranked = scorer.rank(query, texts, on_progress=lambda done, _: progress.update(task, completed=done))
+    best = ranked[0].score
+    ranked = [one for one in ranked if threshold is None or one.score >= threshold][: top_n or None]
     if not ranked:
-        messages.print(f"No text scores {threshold} or more: the best has {max(scores):.3f}.", highlight=False)
+        messages.print(f"No text scores {threshold} or more: the best has {best:.3f}.", highlight=False)
     elif as_json:
         _print_json(entries, ranked, field)
     else:

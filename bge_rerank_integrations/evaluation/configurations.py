@@ -15,6 +15,8 @@ from typing import Any
 
 from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.options import (
+    NUMBER_LISTS,
+    SWITCHES,
     TEXTS,
     WHOLE_NUMBERS,
     ModelSource,
@@ -36,7 +38,7 @@ FIRST_STAGE = "first stage"
 """What the row without a reranker is called; no configuration may be."""
 KEYS = (*OPTIONS, *LOADING, "name")
 Given = str | os.PathLike[str] | Mapping[str, Any]
-SWITCHES = {"true": True, "false": False}
+_BOOLEANS = {"true": True, "false": False}
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -145,10 +147,10 @@ def _value(key: str, text: str) -> Any:
     """A value as it stands in a string; only texts that models read keep white space at their ends."""
     if key not in TEXTS:
         text = text.strip()
-    if key in (*WHOLE_NUMBERS, "compress_layers"):
+    if key in (*WHOLE_NUMBERS, *NUMBER_LISTS):
         return _numbers(key, text)
-    if key in ("attention_softcap", "local_files_only"):
-        return SWITCHES.get(text.lower(), text)
+    if key in SWITCHES:
+        return _BOOLEANS.get(text.lower(), text)
     return text.split("+") if key == "devices" else text
 
 
@@ -163,7 +165,7 @@ def _numbers(key: str, text: str) -> int | list[int]:
         if last < first or last - first >= 1000:
             raise OptionError(f"{key}={text!r}: the range {part.strip()} is backwards or too long")
         found += range(first, last + 1)
-    return found if len(found) > 1 or key == "compress_layers" else found[0]
+    return found if len(found) > 1 or key in NUMBER_LISTS else found[0]
 
 
 def _expanded(settings: dict[str, Any]) -> list[Configuration]:
@@ -203,7 +205,7 @@ def _loading(settings: Mapping[str, Any]) -> Loading:
         chosen["devices"] = tuple(devices)
     for key, value in chosen.items():
         values = value if isinstance(value, tuple) else (value,)
-        if key == "local_files_only":
+        if key in SWITCHES:
             if not isinstance(value, bool):
                 raise OptionError(f"{key}={value!r}: use true or false")
         elif value is not None and not all(isinstance(part, str) for part in values):

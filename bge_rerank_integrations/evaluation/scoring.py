@@ -6,7 +6,7 @@ import hashlib
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -40,22 +40,20 @@ class Model:
     settings: dict[str, Any]
     """What else scores depend on: the weights, the resolved device and dtype."""
 
-    def cutoff(self, configuration: Configuration) -> int:
-        """After how many layers it scores."""
-        return configuration.options.cutoff_layer or self.family.allowed_cutoffs[-1]
+    def depth(self, configuration: Configuration) -> int:
+        """How many layers it runs: its cutoff, where the family has any."""
+        return self.family.recipe(configuration.options).depth(self.family.dimensions.layers)
 
     def passes(self) -> list[list[Configuration]]:
         """Configurations that one forward pass scores together: those that differ in the cutoff layer alone."""
-        groups: dict[Any, list[Configuration]] = {}
+        groups: dict[ScoringOptions, list[Configuration]] = {}
         for configuration in self.configurations:
-            options = configuration.options
-            key = replace(options, cutoff_layer=None) if self.family.shares_passes(options) else options
-            groups.setdefault(key, []).append(configuration)
+            groups.setdefault(self.family.shared_pass(configuration.options), []).append(configuration)
         return list(groups.values())
 
     def deepest(self) -> Configuration:
         """The one that runs most layers: loaded with it, the model need not be loaded again for another."""
-        return max(self.configurations, key=self.cutoff) if self.family.allowed_cutoffs else self.configurations[0]
+        return max(self.configurations, key=self.depth)
 
 
 def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[Model]:
@@ -99,19 +97,11 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
 def _check(family: Family, options: ScoringOptions) -> None:
     """Refuse what cannot be scored, and what would be scored as another row is."""
     family.check(options)
-    recipe = family.recipe(options)
+    family.recipe(options)
     _ = family.checkpoint.tensors  # opens every file
     family.check_tensors()
-    if options.max_length > family.longest:
-        raise OptionError(f"max_length={options.max_length}: this model takes {family.longest} tokens at most")
+    family.check_effect(options)
     family.inputs(options, limits(family, options))
-    depth = recipe.depth(family.dimensions.layers)
-    merges = getattr(recipe, "compress_layers", ())
-    if options.compress_ratio > 1 and not any(0 < layer < depth for layer in merges):
-        raise OptionError(
-            f"compress_ratio={options.compress_ratio} merges nothing: of compress_layers={options.compress_layers} "
-            f"none lies between layer 0 and the {depth} layers that are run"
-        )
 
 
 def score_and_time(model: Model, data: Dataset, store: Store, sample: TimedSample, watch: Watch) -> None:
@@ -144,7 +134,7 @@ def _score(
     scores, are those of a run that was not stopped.
     """
     shared = scorer.with_options(**asdict(members[0].options))
-    cutoffs = [model.cutoff(member) for member in members] if model.family.allowed_cutoffs else []
+    cutoffs = [model.depth(member) for member in members] if model.family.allowed_cutoffs else []
     least = GPU_PAIRS if "cuda" in model.settings["devices"] else CPU_PAIRS
     what = f"scoring {members[0].name}" + (f" and {len(members) - 1} more" if members[1:] else "")
     done = 0

@@ -141,7 +141,8 @@ class DecoderInputs:
     """`[bos] A: query \\n B: passage \\n prompt`, as FlagEmbedding's decoder_only collators cut it.
 
     Bos, query, separator and passage are cut to `limits.passage` plus the lengths of separator and prompt, from the
-    passage alone; then separator and prompt are added, which are never cut.
+    passage alone; then separator and prompt are added, which are never cut. A query that would leave the passage no
+    room at all is cut to leave one token, as in encoders.
     """
 
     tokenizer: Tokenizer

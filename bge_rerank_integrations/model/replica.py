@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from threading import Event
 
 import torch
-from torch import nn
 
 from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Recipe, TokenSequence
 from bge_rerank_integrations.errors import CheckpointError, OutOfMemory
@@ -51,7 +50,7 @@ class Replica:
         stored = torch.float32 if self.dtype is torch.int8 else self.dtype
         model = model.to(stored).to_empty(device=self.device).eval().requires_grad_(False)
         load_weights(self.family.checkpoint, model.targets(), model.ignored, self._abandoned)
-        self._round_up = self._speed_up(model.layers)
+        self._round_up = self._speed_up(model)
         self.model, self.depth = model, depth
 
     def _deepen(self, depth: int) -> None:
@@ -72,12 +71,12 @@ class Replica:
                 "use a lower cutoff_layer, or load the model with this one"
             ) from error
 
-    def _speed_up(self, layers: nn.Module) -> Callable[[int], int] | None:
-        """Replace the layers' products by the fastest for device and dtype; returns which numbers of rows suit them."""
+    def _speed_up(self, model: RerankModel) -> Callable[[int], int] | None:
+        """Replace the model's products by the fastest for device and dtype; returns which numbers of rows suit them."""
         if self.dtype is torch.int8:
-            replace_linears(layers, Int8Linear)
+            replace_linears(model, Int8Linear)
         elif self.device.type == "cpu" and self.dtype is torch.float32 and can_use_onednn():
-            replace_linears(layers, OneDnnLinear)
+            replace_linears(model, OneDnnLinear)
         else:
             return None
         return round_up

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import bge_rerank_integrations
+from bge_rerank_integrations.model.families import FAMILIES
 
 PACKAGE = Path(bge_rerank_integrations.__file__).parent
 FLOORS = (
@@ -24,7 +25,7 @@ FLOORS = (
     ("scorer",),
     ("call",),
     ("model.replica",),
-    ("model.families.encoder", "model.families.llm", "model.families.layerwise", "model.families.lightweight"),
+    tuple(where.partition(":")[0].partition(".")[2] for where in FAMILIES.values()),
     ("model.families.decoder_base",),
     ("model.families.base",),
     ("model.hub", "model.weights", "model.inputs", "model.packing"),
@@ -39,7 +40,7 @@ FLOORS = (
     ("protocol",),
     ("ranking",),
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
-    ("stats", "textfiles", "words"),
+    ("stats", "textfiles", "words", "other_names"),
     ("errors",),
     ("engine", "model", ""),
 )
@@ -124,6 +125,34 @@ print([m for m in ("transformers", "langchain_core", "llama_index") if m in sys.
 
 
 @pytest.mark.parametrize(
+    ("module", "framework"),
+    [
+        ("langchain", "langchain_core.documents, langchain_core.cross_encoders, langchain_core.callbacks"),
+        ("llama_index", "llama_index.core.schema, llama_index.core.postprocessor.types"),
+    ],
+)
+def test_an_adapter_is_made_without_torch(module: str, framework: str) -> None:
+    """Beyond what the framework imports itself, which today is none of these."""
+    shown = 'print(sorted(m for m in ("torch", "transformers", "tokenizers", "safetensors") if m in sys.modules))'
+    alone = run(f"import sys, {framework}; {shown}")
+    code = f"""
+import sys
+from bge_rerank_integrations.{module} import BGERerank
+BGERerank(model="demo", scale="sigmoid", family="llm")
+"""
+    assert run(code + shown) == alone
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["adapter_fields", "catalog", "errors", "options", "prompts", "protocol", "ranking", "engine.engine"],
+)
+def test_the_ground_floor_knows_no_torch(module: str) -> None:
+    heavy = ("torch", "transformers", "tokenizers", "safetensors")
+    assert run(f"import sys, {NAME}.{module}; print([m for m in {heavy} if m in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize(
     ("module", "missing", "extra"),
     [("langchain", "langchain_core", "langchain"), ("llama_index", "llama_index", "llama-index")],
 )
@@ -147,7 +176,7 @@ def test_each_family_is_imported_alone() -> None:
     folder = PACKAGE.parent / "tests" / "parity" / "checkpoints" / "encoder"
     code = f"""
 import sys
-for name in ("llm", "layerwise", "lightweight"):
+for name in {[name for name in FAMILIES if name != "encoder"]}:
     sys.modules["bge_rerank_integrations.model.families." + name] = None
 from bge_rerank_integrations import load_scorer
 with load_scorer({str(folder)!r}) as scorer:

@@ -41,19 +41,14 @@ class Dimensions:
 
 
 class RerankModel(nn.Module, ABC):
-    """Weights and forward pass of one family."""
+    """Weights and forward pass of one family. Its `nn.linear.Linear`s give way to faster ones once they are loaded."""
 
     ignored: ClassVar[tuple[str, ...]] = ()
     """Names of tensors, as regular expressions, that checkpoints may hold and that scores do not depend on."""
 
-    @property
-    @abstractmethod
-    def layers(self) -> nn.Module:
-        """What holds the `nn.linear.Linear`s that take most of the time, and that faster ones may replace."""
-
-    @abstractmethod
     def targets(self) -> dict[str, Target]:
-        """Where each tensor of a checkpoint goes, by its name there."""
+        """Where each tensor of a checkpoint goes, by its name there; here: to the parameter of the same name."""
+        return {name: Target.whole(parameter) for name, parameter in self.named_parameters()}
 
     @abstractmethod
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
@@ -114,9 +109,14 @@ class Family(ABC):
             raise OptionError(f"the {self.name} family has no cutoff layers: layerwise and lightweight models have")
         return Recipe()
 
-    def shares_passes(self, options: ScoringOptions) -> bool:
-        """Whether a cutoff's score is the same when other cutoffs are asked for in the same forward pass."""
-        return bool(self.allowed_cutoffs)
+    def shared_pass(self, options: ScoringOptions) -> ScoringOptions:
+        """The options without what several scores of one forward pass may differ in: the cutoff, where there is one."""
+        return options
+
+    def check_effect(self, options: ScoringOptions) -> None:
+        """Refuse values that others would do as well as, for callers who compare what options change."""
+        if options.max_length > self.longest:
+            raise OptionError(f"max_length={options.max_length}: this model takes {self.longest} tokens at most")
 
     def check(self, options: ScoringOptions) -> None:
         """Refuse options of other families."""

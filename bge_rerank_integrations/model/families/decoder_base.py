@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -149,6 +150,9 @@ class CutoffFamily(DecoderFamily):
                 f"{self.checkpoint.folder}: start_layer {start_layer} is past the last of {layers} layers"
             )
 
+    def shared_pass(self, options: ScoringOptions) -> ScoringOptions:
+        return replace(options, cutoff_layer=None)
+
     def cutoffs(self, options: ScoringOptions, asked: Sequence[int] | None) -> tuple[int, ...]:
         """The layers to read scores from, in the order asked; the last layer where nothing is asked."""
         if asked is None:
@@ -173,10 +177,6 @@ class DecoderModel(RerankModel):
         self.all_layers = layers
         """How many layers the checkpoint has; the stack may have fewer."""
         self.stack = DecoderStack(shape)
-
-    @property
-    def layers(self) -> nn.Module:
-        return self.stack.layers
 
     def stack_targets(self) -> dict[str, Target]:
         stack = self.stack

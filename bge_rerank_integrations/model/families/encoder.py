@@ -132,10 +132,6 @@ class EncoderModel(RerankModel):
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.projection = nn.Linear(config.hidden_size, 1)
 
-    @property
-    def layers(self) -> nn.Module:
-        return self.stack.layers
-
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
         types = batch.second_text if self.second_type else None
         state = self.stack.read(batch.ids, types, batch.layout)

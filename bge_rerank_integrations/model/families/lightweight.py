@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
-from bge_rerank_integrations.errors import UnknownFamilyError
+from bge_rerank_integrations.errors import OptionError, UnknownFamilyError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
 from bge_rerank_integrations.model.nn.decoder import DecoderShape, Stream
@@ -75,8 +75,19 @@ class LightweightFamily(CutoffFamily):
     def allowed_cutoffs(self) -> tuple[int, ...]:
         return tuple(range(self.config.start_layer, self.config.num_hidden_layers + 1, self.config.layer_sep))
 
-    def shares_passes(self, options: ScoringOptions) -> bool:
-        return options.head_index == "layer"  # by position, a cutoff's head depends on which others are asked for
+    def shared_pass(self, options: ScoringOptions) -> ScoringOptions:
+        # by position, a cutoff's head depends on which others are asked for
+        return super().shared_pass(options) if options.head_index == "layer" else options
+
+    def check_effect(self, options: ScoringOptions) -> None:
+        super().check_effect(options)
+        recipe = self.recipe(options)
+        depth = recipe.depth(self.config.num_hidden_layers)
+        if options.compress_ratio > 1 and not any(0 < layer < depth for layer in recipe.compress_layers):
+            raise OptionError(
+                f"compress_ratio={options.compress_ratio} merges nothing: of compress_layers={options.compress_layers} "
+                f"none lies between layer 0 and the {depth} layers that are run"
+            )
 
     def recipe(self, options: ScoringOptions, cutoffs: Sequence[int] | None = None) -> LightweightRecipe:
         layers = options.compress_layers

@@ -38,9 +38,9 @@ class Linear(nn.Linear):
         return factor * F.linear(x, self.weight, self.bias)
 
 
-def replace_linears(layers: nn.Module, make: Callable[[Linear], nn.Module]) -> None:
+def replace_linears(model: nn.Module, make: Callable[[Linear], nn.Module]) -> None:
     """Put what `make` makes of it in the place of each `Linear`, one by one, so that never both copies of all exist."""
-    for module in [module for module in layers.modules() if not isinstance(module, Linear)]:
+    for module in [module for module in model.modules() if not isinstance(module, Linear)]:
         for name, child in module.named_children():
             if isinstance(child, Linear):
                 setattr(module, name, make(child))
