@@ -36,7 +36,7 @@ def refusal(module: str) -> str:
 
 def main() -> None:
     assert Path(sys.prefix) in Path(bge_rerank_integrations.__file__).parents, bge_rerank_integrations.__file__
-    relative = re.findall(r"\]\((?!https?:|#)[^)]*\)", str(metadata("bge-rerank-integrations")))
+    relative = re.findall(r"\]\((?!https?:|#)[^)]*\)", metadata("bge-rerank-integrations").json["description"])
     assert not relative, f"links that lead nowhere on a package index: {relative}"
     names = modules()
     assert len(names) > 40, names
