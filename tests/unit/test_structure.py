@@ -35,7 +35,7 @@ FLOORS = (
     ("engine.work",),
     ("protocol",),
     ("ranking", "prompts", "options", "retrieval", "corpus", "catalog", "machine"),
-    ("stats",),
+    ("stats", "extras"),
     ("errors",),
     ("engine", "model", ""),
 )
