@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import bm25s
-
-from bge_rerank_integrations.words import Words, describe_analysis
+from bge_rerank_integrations.words import Words, bm25s, describe_analysis
 
 
 class BM25Index:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import bm25s
-import Stemmer
+from bge_rerank_integrations.errors import MissingExtraError
+
+try:
+    import bm25s as bm25s
+    import Stemmer
+except ModuleNotFoundError as error:
+    raise MissingExtraError("bm25s or PyStemmer", "demo") from error
 
 UNSPACED = re.compile(
     "["

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bge_rerank_integrations.extras import require
+
+require("cli")
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape

@@ -6,6 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bge_rerank_integrations.extras import require
+
+require("demo")
+
 from rich.console import Console
 from rich.table import Table
 
@@ -58,10 +62,11 @@ def run(scorer: Scorer, name: str, questions: Sequence[str], top_n: int, console
 
 def compare(scorer: Scorer, name: str, question: str, passages: list[Passage], top_n: int) -> Comparison:
     """Rerank passages through the LangChain compressor and through the LlamaIndex postprocessor."""
-    from bge_rerank_integrations.langchain import BGERerank as LangChainRerank  # isort: skip - says what to install
-    from bge_rerank_integrations.llama_index import BGERerank as LlamaIndexRerank  # isort: skip
     from langchain_core.documents import Document
     from llama_index.core.schema import NodeWithScore, TextNode
+
+    from bge_rerank_integrations.langchain import BGERerank as LangChainRerank
+    from bge_rerank_integrations.llama_index import BGERerank as LlamaIndexRerank
 
     documents = [Document(page_content=p.text, metadata={"index": i}) for i, p in enumerate(passages)]
     compressor = LangChainRerank(model=name, scorer=scorer, top_n=top_n)

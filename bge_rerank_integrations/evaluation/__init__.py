@@ -7,6 +7,10 @@ files (`beir`, `json_lines`, `trec`) -> `data.Dataset`; strings -> `configuratio
 for going on after a stop) -> `metrics` -> `rows` -> `result` (with `figure`). `run.evaluate` is the whole way.
 """
 
+from bge_rerank_integrations.extras import require
+
+require("evaluate")
+
 from bge_rerank_integrations.evaluation.beir import read_beir
 from bge_rerank_integrations.evaluation.configurations import Configuration, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset

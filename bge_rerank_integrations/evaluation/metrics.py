@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
-
-from bge_rerank_integrations.errors import MissingExtraError
 
 RESAMPLES = 9999
 LARGEST_DRAW = 5_000_000
@@ -29,21 +26,6 @@ class Estimate:
     value: float
     low: float | None
     high: float | None
-
-
-def require_extra() -> None:
-    """Say now what is not installed, not after hours of scoring."""
-    for module, package in (
-        ("ir_measures", "ir-measures"),
-        ("pytrec_eval", "pytrec-eval-terrier"),
-        ("scipy.stats", "scipy"),
-        ("matplotlib", "matplotlib"),
-        ("filelock", "filelock"),
-    ):
-        try:
-            import_module(module)
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(package, "evaluate") from error
 
 
 def measure(

@@ -18,7 +18,7 @@ from bge_rerank_integrations import __version__
 from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.evaluation.configurations import FIRST_STAGE, Configuration, Given, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset, Watch, unwatched
-from bge_rerank_integrations.evaluation.metrics import Values, estimate, measure, require_extra
+from bge_rerank_integrations.evaluation.metrics import Values, estimate, measure
 from bge_rerank_integrations.evaluation.result import Result
 from bge_rerank_integrations.evaluation.rows import QUALITY, Row, Seconds, front
 from bge_rerank_integrations.evaluation.scoring import TimedSample, find_models, score_and_time
@@ -50,9 +50,7 @@ def evaluate(
     Raises:
         OptionError: a configuration is impossible.
         DataError: `out` has scores of other data or settings, or another process is writing there.
-        MissingExtraError: the extra `evaluate` is not installed.
     """
-    require_extra()
     if seed < 0:
         raise OptionError(f"seed={seed}: use a whole number of 0 or more")
     wanted = read_configurations(configurations)

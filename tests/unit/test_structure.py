@@ -40,7 +40,7 @@ FLOORS = (
     ("protocol",),
     ("ranking",),
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
-    ("stats", "textfiles", "words", "other_names"),
+    ("stats", "textfiles", "words", "other_names", "extras"),
     ("errors",),
     ("engine", "model", ""),
 )

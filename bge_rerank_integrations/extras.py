@@ -1,0 +1,43 @@
+"""Optional dependencies: what each extra of pyproject.toml brings, and one line of advice where it is not installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+from bge_rerank_integrations.errors import MissingExtraError
+
+_CLI = {"rich": "rich", "typer": "typer"}
+_BM25 = {"bm25s": "bm25s", "Stemmer": "PyStemmer"}
+_TOML = {"tomli": "tomli"} if sys.version_info < (3, 11) else {}
+
+MODULES = {
+    "cli": _CLI,
+    "demo": {**_CLI, **_BM25, "langchain_core": "langchain-core", "llama_index": "llama-index-core"},
+    "evaluate": {
+        **_CLI,
+        **_BM25,
+        **_TOML,
+        "filelock": "filelock",
+        "ir_measures": "ir-measures",
+        "matplotlib": "matplotlib",
+        "numpy": "numpy",
+        "pytrec_eval": "pytrec-eval-terrier",
+        "scipy": "scipy",
+    },
+}
+"""For each extra: the modules that are imported, and the packages that they come in."""
+
+
+def require(extra: str) -> None:
+    """Check that the modules of an extra are installed, without importing them.
+
+    What needs an extra calls this before its own imports, so that the first missing module is one line and not a
+    traceback, and is found before hours of work.
+
+    Raises:
+        MissingExtraError: names the first package that is not installed, and the extra.
+    """
+    for module, package in MODULES[extra].items():
+        if find_spec(module) is None:
+            raise MissingExtraError(package, extra)
