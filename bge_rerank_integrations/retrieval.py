@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import bm25s
+import numpy as np
+import numpy.typing as npt
 import Stemmer
 
 
@@ -22,12 +24,23 @@ class BM25Index:
     def search(self, query: str, count: int) -> list[tuple[int, float]]:
         """The places of the `count` best texts with their scores, best first; without those that share no word with the
         query."""
-        (words,) = self._tokens([query])
-        if self._index is None or not words:
-            return []
-        places, scores = self._index.retrieve([words], k=min(count, self._count), show_progress=False)
+        places, scores = self.search_all([query], count)
         found = zip(places[0].tolist(), scores[0].tolist(), strict=True)
         return [(place, score) for place, score in found if score > 0]
+
+    def search_all(self, queries: Sequence[str], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The places of the `count` best texts for each query with their scores, best first, as rows of one length.
+
+        Where fewer share a word with the query, texts that share none fill up its row; their score is 0.
+
+        *Shape:* (queries, count) each, or as many columns as there are texts.
+        """
+        count = min(count, self._count)
+        if self._index is None:
+            places = np.tile(np.arange(count), (len(queries), 1))
+            return places, np.zeros(places.shape, dtype=np.float32)
+        places, scores = self._index.retrieve(self._tokens(queries), k=count, show_progress=False)
+        return places, scores
 
     def score(self, query: str, places: Sequence[int]) -> list[float]:
         """The scores of the texts at these places; 0 for those that share no word with the query."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from bge_rerank_integrations.corpus import join_paragraphs, language_reference
 from training import sources
-from training.retrieval import retrieve
+from training.candidates import retrieve
 from training.sources import Section
 
 # Text that the language reference or the FAQ repeats: the evaluation is about these.

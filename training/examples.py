@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from training import student
+from training.candidates import standardised
 from training.data import Collection, build_pools
-from training.metrics import standardised
 from training.teacher import embed
 
 CANDIDATES = 10  # a query and step

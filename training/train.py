@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from transformers import XLMRobertaForSequenceClassification
 
 from training import data, student
+from training.candidates import quality, retrieve, standardised
 from training.examples import (
     CANDIDATES,
     Batch,
@@ -32,9 +33,7 @@ from training.examples import (
     by_length,
     padded,
 )
-from training.metrics import ndcg, standardised
 from training.probes import Probes
-from training.retrieval import retrieve
 
 QUERIES_A_STEP = 8
 WARM_UP = 0.03  # share of the time in which the learning rate rises; then it falls along a cosine
@@ -93,13 +92,11 @@ class Development:
         self.labelled = labelled
         queries = [labelled.collection.queries[i] for i in self.rows]
         self.found, self.bm25 = retrieve(labelled.collection.texts, [query for query, _, _ in queries])
-        self.answers = [np.isin(found, q[1]) for found, q in zip(self.found, queries, strict=True)]
-        self.totals = [len(q[1]) for q in queries]
+        self.relevant = [relevant for _, relevant, _ in queries]
 
     def mean(self, scores: np.ndarray) -> float:
         """Mean nDCG@10 of scores for all candidates, (queries, candidates)."""
-        rows = zip(scores, self.answers, self.totals, strict=True)
-        return float(np.mean([ndcg(s, answers, total) for s, answers, total in rows]))
+        return float(quality(scores, self.found, self.relevant).mean())
 
     def references(self) -> str:
         """What BM25, the teacher, and both 1:1 reach."""

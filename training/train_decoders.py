@@ -29,8 +29,8 @@ from bge_rerank_integrations.model.packing import pack
 from bge_rerank_integrations.options import ModelSource, ScoringOptions
 from bge_rerank_integrations.ranking import Pair
 from training import data, decoders
+from training.candidates import standardised
 from training.examples import CANDIDATES, QUERY_TOKENS, Labelled, draws
-from training.metrics import standardised
 from training.train import AVERAGING, Development, schedule
 
 SHARE = 0.2  # of the encoder's training pages: what can be labelled and read once in the time there was
