@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +47,13 @@ def test_they_are_small_and_say_what_they_are(name: str) -> None:
     assert "demonstration model" in (folder / "README.md").read_text()
 
 
+def test_they_share_one_tokenizer() -> None:
+    folders = {find_checkpoint(ModelSource(f"demo-{name}")).tokenizer_folder for name in ("layerwise", "lightweight")}
+    (folder,) = folders
+    models = folder.parent
+    assert sorted(path.parent.name for path in models.glob("*/tokenizer.json")) == ["decoder-tokenizer", "demo"]
+
+
 def test_ranking_improves_with_depth(scorer: Scorer) -> None:
     texts, queries = load_evaluation_set()
     chosen = queries[::20]
@@ -73,8 +79,8 @@ def test_matching_pairs_of_the_tutorial_are_above_the_others(scorer: Scorer) -> 
 
 
 def test_a_copy_on_disk_gives_the_same_scores(scorer: Scorer, tmp_path: Path) -> None:
-    folder = shutil.copytree(find_checkpoint(ModelSource(f"demo-{scorer.family}")).folder, tmp_path / "copy")
-    with load_scorer(folder, devices="cpu", dtype="float32") as copied:
+    find_checkpoint(ModelSource(f"demo-{scorer.family}")).copy_to(tmp_path)
+    with load_scorer(tmp_path, devices="cpu", dtype="float32") as copied:
         assert copied.family == scorer.family
         assert copied.score_pairs(TUTORIAL) == scorer.score_pairs(TUTORIAL)
 
