@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from bge_rerank_integrations.words import Words, bm25s, describe_analysis
 
 
@@ -25,12 +28,23 @@ class BM25Index:
     def search(self, query: str, count: int) -> list[tuple[int, float]]:
         """The indices of the `count` best texts with their scores, best first, without those that share no word with
         the query."""
-        (words,) = self._words([query])
-        if self._index is None or not words:
-            return []
-        indices, scores = self._index.retrieve([words], k=min(count, self._count), show_progress=False)
+        indices, scores = self.search_all([query], count)
         found = zip(indices[0].tolist(), scores[0].tolist(), strict=True)
         return [(index, score) for index, score in found if score > 0]
+
+    def search_all(self, queries: Sequence[str], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The indices of the `count` best texts for each query with their scores, best first, as rows of one length.
+
+        Where fewer share a word with the query, texts that share none fill up its row; their score is 0.
+
+        *Shape:* (queries, count) each, or as many columns as there are texts.
+        """
+        count = min(count, self._count)
+        if self._index is None:
+            indices = np.tile(np.arange(count), (len(queries), 1))
+            return indices, np.zeros(indices.shape, dtype=np.float32)
+        indices, scores = self._index.retrieve(self._words(queries), k=count, show_progress=False)
+        return indices, scores
 
     def score(self, query: str, indices: Sequence[int]) -> list[float]:
         """The scores of the texts at these indices; 0 for those that share no word with the query."""

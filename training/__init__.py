@@ -1,1 +1,1 @@
-"""How the demonstration models were made and measured: text sources, training, evaluation set, evaluation."""
+"""How the demonstration models were made and measured. Part of the repository, not of the installed package."""

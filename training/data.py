@@ -15,7 +15,7 @@ import numpy as np
 
 from bge_rerank_integrations.corpus import join_paragraphs, language_reference
 from training import sources
-from training.retrieval import retrieve
+from training.candidates import retrieve
 from training.sources import Section
 
 # Text that the language reference or the FAQ repeats: the evaluation is about these.
@@ -89,11 +89,11 @@ class Collection:
         pages = sorted({(entry.source, entry.page) for entry in self.entries})
         kept_pages = set(random.Random(seed).sample(pages, round(share * len(pages))))
         kept = [i for i, entry in enumerate(self.entries) if (entry.source, entry.page) in kept_pages]
-        places = {old: new for new, old in enumerate(kept)}
+        indices = {old: new for new, old in enumerate(kept)}
         queries = [
-            (query, [places[i] for i in relevant], kind)
+            (query, [indices[i] for i in relevant], kind)
             for query, relevant, kind in self.queries
-            if all(i in places for i in relevant)
+            if all(i in indices for i in relevant)
         ]
         return Collection([self.entries[i] for i in kept], queries)
 
@@ -117,7 +117,7 @@ def garble(sentence: str, table: dict[str, list[str]], rng: random.Random, dropp
 
 
 def shingles(text: str, size: int = 10) -> Iterator[int]:
-    """Hashes of every run of `size` words, to find text that occurs in two places."""
+    """Hashes of every run of `size` words, to find text that occurs twice."""
     words = re.findall(r"\w+", text.lower())
     for start in range(len(words) - size + 1):
         yield hash(tuple(words[start : start + size]))
@@ -254,7 +254,7 @@ class Pools:
 
 
 def build_pools(collection: Collection) -> Pools:
-    """BM25's candidates, with the first relevant passage put in the last place of pools that miss all of them."""
+    """BM25's candidates, with the first relevant passage as the last candidate of pools that miss all of them."""
     found, scores = retrieve(collection.texts, [query for query, _, _ in collection.queries])
     found = found.astype(np.int32)
     relevant = np.zeros(found.shape, dtype=bool)

@@ -4,14 +4,15 @@ Both are one network, trained once. As trained it is the lightweight family's fo
 passages merged on the way) over the layerwise family's layers; that the two layouts can hold the same function is shown
 at `carry_over`.
 
-Tokenizer: the encoder's, with three tokens more: the line break that separates the texts, and the default prompts of
-the two families, each as one token, because reading them word by word takes time.
+Tokenizer: the encoder's with three more tokens: the line break that separates the texts, and the default prompts of the
+two families, each as one token, because reading them word by word takes time. Each model's folder gets a copy; in the
+package the two share one, demo/models/decoder-tokenizer.
 
-Starting weights: the encoder's idea carried over to a model that reads from left to right. The stream's dimensions are,
-in this order, `MEANING` of the token, `QUERY` for the query's meaning, and a handful of flags. Layer 1 flags what comes
-behind the first line break. Layer 2 brings the query's meaning to every token and the passage's to the prompt, marks
-passage tokens that resemble a token of the query, and multiplies query by passage in its gated feed-forward: their
-cosine. Layer 3 gathers what the passage's tokens found at the prompt. All layers after that start as good as empty.
+Starting weights: the encoder's idea carried over to a model that reads from left to right. The dimensions of the hidden
+states are, in this order, `MEANING` of the token, `QUERY` for the query's meaning, and single flags. Layer 1 flags what
+comes after the first line break. Layer 2 brings the query's meaning to every token and the passage's to the prompt,
+marks passage tokens that resemble a token of the query, and multiplies query by passage in its gated feed-forward:
+their cosine. Layer 3 gathers what the passage's tokens found at the prompt. All later layers start nearly empty.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from training import student
 WIDTH, LAYERS, HEADS, HEAD, FEED_FORWARD = 160, 8, 3, 64, 288
 START_LAYER = 2
 MEANING, QUERY = 96, 48
-CONSTANT, WEIGHT, BREAK, BOS, PROMPT, BEHIND, LIKENESS, EXACT, ALIKE, FREE = range(144, 154)
+CONSTANT, WEIGHT, BREAK, BOS, PROMPT, AFTER, LIKENESS, EXACT, ALIKE, FREE = range(144, 154)
 # Dimensions of a head that turn by about half a radian at most over a hundred tokens: meaning is compared in these.
 SLOW = [*range(12, 32), *range(44, 64)]
 SMALL = 2e-3
@@ -181,12 +182,12 @@ def start(model: DecoderModel, vectors: Tensor, tokenizer: Tokenizer, seed: int 
 def carry_over(source: LightweightModel, model: LightweightModel) -> None:
     """Fill a Gemma 2's weights so that it computes what `source` does, which has MiniCPM's layers.
 
-    What differs: the embeddings' factor, the norms' offset, and norms behind attention and feed-forward. Such a norm
-    divides by the root of mean square plus epsilon. Made small before it and large behind it, what a layer adds is well
-    below epsilon and goes through as it is.
+    What differs: the embeddings' factor, the norms' offset, and norms after attention and feed-forward. Such a norm
+    divides by the root of mean square plus epsilon. What a layer adds is made so small before it that it
+    is well below epsilon, and large again after it: it passes the norm unchanged.
     """
     weights, shape = tensors(model), source.stack.shape
-    behind = shape.residual_scale * shape.norm_eps**0.5 / SMALL
+    after = shape.residual_scale * shape.norm_eps**0.5 / SMALL
     for name, value in tensors(source).items():
         if "embed_tokens" in name:
             value = value * (shape.embedding_scale / model.stack.shape.embedding_scale)
@@ -197,7 +198,7 @@ def carry_over(source: LightweightModel, model: LightweightModel) -> None:
         weights[name].copy_(value)
     for name, value in weights.items():
         if "post_attention" in name or "post_feedforward" in name:
-            value.fill_(behind - 1.0)
+            value.fill_(after - 1.0)
 
 
 def main_axes(vectors: Tensor, count: int) -> Tensor:
@@ -241,7 +242,7 @@ def _flag_passage(layer: Mapping[str, Tensor]) -> None:
     q, k, v, o = _clear(layer, 0)
     q[FIRST, CONSTANT], k[FIRST, BREAK] = 4.0, 1.0
     v[0, BREAK] = 0.3
-    o[BEHIND, 0] = 2.0
+    o[AFTER, 0] = 2.0
     for head in (1, 2):
         q, k, _, _ = _clear(layer, head)
         q[SLOW, :MEANING] = _directions()
@@ -253,13 +254,13 @@ def _compare(layer: Mapping[str, Tensor], spread: float) -> None:
     Head 3: a token of the query that is alike, or <s> if there is none. Feed-forward: query times passage."""
     q, k, v, o = _clear(layer, 0)
     q[FIRST, CONSTANT] = 4.0
-    k[FIRST, WEIGHT], k[FIRST, BEHIND], k[FIRST, BOS] = spread, -4.0, -4.0
+    k[FIRST, WEIGHT], k[FIRST, AFTER], k[FIRST, BOS] = spread, -4.0, -4.0
     v[:QUERY, :QUERY] = torch.eye(QUERY)
     o[MEANING : MEANING + QUERY, :QUERY] = 3.0 * torch.eye(QUERY)
 
     q, k, v, o = _clear(layer, 1)
     q[FIRST, PROMPT], q[SECOND, CONSTANT] = 0.7, 2.0
-    k[FIRST, WEIGHT], k[FIRST, BEHIND], k[SECOND, BOS] = spread, 6.0, 2.0
+    k[FIRST, WEIGHT], k[FIRST, AFTER], k[SECOND, BOS] = spread, 6.0, 2.0
     v[:QUERY, :QUERY] = torch.eye(QUERY)
     o[:QUERY, :QUERY] = 6.0 * torch.eye(QUERY)
 
@@ -267,7 +268,7 @@ def _compare(layer: Mapping[str, Tensor], spread: float) -> None:
     q[SLOW, :MEANING] = _directions()
     k.copy_(q)
     q[FIRST], k[FIRST] = 0.0, 0.0
-    q[FIRST, CONSTANT], k[FIRST, BEHIND], k[FIRST, BOS] = 4.0, -4.0, 1.0
+    q[FIRST, CONSTANT], k[FIRST, AFTER], k[FIRST, BOS] = 4.0, -4.0, 1.0
     v[0, CONSTANT], v[0, BOS] = 1.0, -2.0 / 11
     o[EXACT, 0] = 2.0
 
@@ -286,12 +287,12 @@ def _gather(layer: Mapping[str, Tensor], spread: float) -> None:
     """Head 1: likeness and matches, averaged over the passage by the tokens' weights. Head 2: over its matches."""
     q, k, v, o = _clear(layer, 0)
     q[FIRST, CONSTANT] = 4.0
-    k[FIRST, WEIGHT], k[FIRST, BEHIND] = spread, 4.0
+    k[FIRST, WEIGHT], k[FIRST, AFTER] = spread, 4.0
     v[0, LIKENESS], v[1, EXACT] = 1.0, 1.0
     o[ALIKE, 0], o[ALIKE, 1] = 2.0, 2.0
     q, k, v, o = _clear(layer, 1)
     q[FIRST, CONSTANT] = 4.0
-    k[FIRST, EXACT], k[FIRST, BEHIND] = 1.0, 4.0
+    k[FIRST, EXACT], k[FIRST, AFTER] = 1.0, 4.0
     v[0, LIKENESS], v[1, WEIGHT] = 1.0, 1.0
     o[FREE, 0], o[FREE, 1] = 1.0, 1.0
 

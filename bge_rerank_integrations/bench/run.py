@@ -121,8 +121,12 @@ def benchmark(
         family, (chosen,), kind = found.family, found.devices, dtype_name(found.dtype)
         if kind not in TOLERANCE:
             raise OptionError(f"dtype={kind!r}: everything is timed in float32 or half precision; time int8 against it")
+        folder = found.checkpoint.folder
+        if found.checkpoint.tokenizer_folder != folder:
+            folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
+            found.checkpoint.copy_to(folder)
         load: dict[str, Any] = {
-            "folder": str(found.checkpoint.folder),
+            "folder": str(folder),
             "family": family.name,
             "device": str(chosen),
             "dtype": kind,

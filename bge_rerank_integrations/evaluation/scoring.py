@@ -76,7 +76,8 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
             except OptionError as error:
                 raise OptionError(f"configuration {configuration.name!r}: {error}") from error
         digest = hashlib.sha256()
-        for path in sorted(checkpoint.folder.glob("*")):
+        paths = [path for folder in {checkpoint.folder, checkpoint.tokenizer_folder} for path in folder.iterdir()]
+        for path in sorted(paths, key=lambda path: path.name):
             if path.suffix == ".safetensors" or path.name in TEXT_FILES:
                 digest.update(path.name.encode())
                 with path.open("rb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -29,7 +30,8 @@ class CheckpointConfig(BaseModel):
 class Checkpoint:
     """One model's folder. Opening it reads config.json alone; the rest is read when asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tokenizer_folder: Path | None = None) -> None:
+        """`tokenizer_folder`: where the tokenizer's files are; None: in the folder itself."""
         if not (folder / "config.json").is_file():
             if (folder / "adapter_config.json").is_file():
                 raise CheckpointError(
@@ -39,6 +41,7 @@ class Checkpoint:
                 )
             raise CheckpointError(f"{folder} has no config.json: is it the folder of a model?")
         self.folder = Path(os.path.abspath(folder))  # once: the process may change its directory
+        self.tokenizer_folder = tokenizer_folder or self.folder
         self.config = read_json(folder / "config.json")
 
     def file_states(self) -> dict[str, tuple[int, int, int]]:
@@ -75,10 +78,10 @@ class Checkpoint:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """tokenizer.json with truncation and padding off."""
-        path = self.folder / "tokenizer.json"
+        path = self.tokenizer_folder / "tokenizer.json"
         if not path.is_file():
             raise CheckpointError(
-                f"{self.folder} has no tokenizer.json: save one with "
+                f"{self.tokenizer_folder} has no tokenizer.json: save one with "
                 "transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
             )
         with tokenizer_errors(f"{path} is not a tokenizer"):
@@ -90,13 +93,18 @@ class Checkpoint:
     def special_token_id(self, name: str) -> int | None:
         """The id of `bos_token`, `pad_token` and so on, as the tokenizer's files name it; None where they do not."""
         for file in ("tokenizer_config.json", "special_tokens_map.json"):
-            path = self.folder / file
+            path = self.tokenizer_folder / file
             if path.is_file():
                 token = read_json(path).get(name)
                 content = token.get("content") if isinstance(token, dict) else token
                 if isinstance(content, str):
                     return self.tokenizer.token_to_id(content)
         return None
+
+    def copy_to(self, folder: Path) -> None:
+        """Write all of its files into one folder, for libraries that look for the tokenizer beside the weights."""
+        for part in (self.folder, self.tokenizer_folder):
+            shutil.copytree(part, folder, dirs_exist_ok=True)
 
     @cached_property
     def shards(self) -> tuple[Path, ...]:

@@ -19,8 +19,8 @@ HUB_FILES = [
     "model*.safetensors",
     "model.safetensors.index.json",
 ]
-EMBEDDED = ("demo", "demo-layerwise", "demo-lightweight")
-"""The demonstration models that come with this package, by the names of their folders in demo/models."""
+EMBEDDED = {"demo": "demo", "demo-layerwise": "decoder-tokenizer", "demo-lightweight": "decoder-tokenizer"}
+"""The demonstration models that come with this package: their folders in demo/models, and those of their tokenizers."""
 
 
 def find_checkpoint(source: ModelSource) -> Checkpoint:
@@ -29,7 +29,8 @@ def find_checkpoint(source: ModelSource) -> Checkpoint:
     if not isinstance(model, (str, os.PathLike)) or not str(model):
         raise TypeError(f"model={model!r}: give a hub id, a folder or one of {', '.join(EMBEDDED)}")
     if model in EMBEDDED:
-        return Checkpoint(Path(str(files("bge_rerank_integrations") / "demo" / "models" / str(model))))
+        models = Path(str(files("bge_rerank_integrations") / "demo" / "models"))
+        return Checkpoint(models / model, models / EMBEDDED[str(model)])
     folder = Path(model).expanduser()
     if folder.is_dir():
         return Checkpoint(folder)

@@ -62,6 +62,12 @@ def test_our_own_rounded_scores_need_only_correlate() -> None:
         assert timing.difference > 1e-3
 
 
+def test_a_model_whose_tokenizer_is_elsewhere() -> None:
+    """Peers are given one folder, and look for everything there."""
+    (ours,) = benchmark("demo-layerwise", [], ["single"], rounds=1, device="cpu").timings
+    assert (ours.problem, len(ours.seconds)) == (None, 1)
+
+
 def test_peers_that_cannot_say_why() -> None:
     report = benchmark(str(CHECKPOINTS / "llm"), ["transformers"], ["single"], rounds=1, device="cpu")
     assert report.timings[1].problem == "does not run the llm family"

@@ -68,6 +68,27 @@ def test_bm25_finds_words_by_their_stems() -> None:
     assert index.search("xyzzy", 10) == []
 
 
+def test_bm25_fills_up_with_what_shares_no_word() -> None:
+    """So that every query has the same number of candidates, which is what arrays of scores are made of."""
+    index = BM25Index(["the cat sat", "a dog ran", "cats and dogs", "birds"])
+    places, scores = index.search_all(["cats", "dog", "xyzzy", "the"], 3)
+    assert places.shape == scores.shape == (4, 3)
+    assert [set(row[:2]) for row in places[:2].tolist()] == [{0, 2}, {1, 2}]
+    assert (scores > 0).sum(axis=1).tolist() == [2, 2, 0, 0]
+    assert all(len(set(row)) == 3 for row in places.tolist())
+    assert [place for place, _ in index.search("cats", 3)] == places[0, :2].tolist()
+    assert index.search("the", 3) == []
+
+
+@pytest.mark.parametrize("texts", [["the", "of"], ["", "?"]])
+def test_bm25_of_texts_without_words(texts: list[str]) -> None:
+    index = BM25Index(texts)
+    places, scores = index.search_all(["cat", ""], 10)
+    assert places.tolist() == [[0, 1], [0, 1]]
+    assert not scores.any()
+    assert index.search("cat", 10) == []
+
+
 def test_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(
         sys, "argv", ["bge-rerank", "demo", "--query", "how do decorators work", "--query", "xyzzy", "--top-n", "4"]

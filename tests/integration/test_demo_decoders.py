@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +9,13 @@ import numpy as np
 import pytest
 
 from bge_rerank_integrations import Scorer, load_scorer
+from bge_rerank_integrations.demo.evaluation_set import load_evaluation_set
+from bge_rerank_integrations.evaluation.metrics import measure
+from bge_rerank_integrations.evaluation.trec import ranked
 from bge_rerank_integrations.model.hub import find_checkpoint
 from bge_rerank_integrations.options import ModelSource
 from bge_rerank_integrations.ranking import Pair
-from training.evaluate import load_evaluation, quality
-from training.retrieval import retrieve
+from bge_rerank_integrations.retrieval import BM25Index
 
 QUERIES = ("What is the capital of France?", "What is the population of China?")
 TEXTS = ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")
@@ -46,16 +47,29 @@ def test_they_are_small_and_say_what_they_are(name: str) -> None:
     assert "demonstration model" in (folder / "README.md").read_text()
 
 
+def test_they_share_one_tokenizer() -> None:
+    folders = {find_checkpoint(ModelSource(f"demo-{name}")).tokenizer_folder for name in ("layerwise", "lightweight")}
+    (folder,) = folders
+    models = folder.parent
+    assert sorted(path.parent.name for path in models.glob("*/tokenizer.json")) == ["decoder-tokenizer", "demo"]
+
+
 def test_ranking_improves_with_depth(scorer: Scorer) -> None:
-    texts, queries = load_evaluation()
+    texts, queries = load_evaluation_set()
     chosen = queries[::20]
-    found, _ = retrieve(texts, [query.text for query in chosen])
-    pairs: list[Pair] = [(q.text, texts[place]) for q, places in zip(chosen, found, strict=True) for place in places]
+    found, _ = BM25Index(texts).search_all([query.text for query in chosen], 50)
+    pairs: list[Pair] = [(q.text, texts[i]) for q, indices in zip(chosen, found, strict=True) for i in indices]
+    qrels = {query.text: {str(i): 1 for i in query.relevant} for query in chosen}
+
+    def quality(scores: list[float]) -> float:
+        rows = zip(chosen, found, np.reshape(scores, found.shape), strict=True)
+        run = {query.text: ranked([str(i) for i in indices], row.tolist()) for query, indices, row in rows}
+        return float(measure(qrels, run, depth=50)["nDCG@10"].mean())
+
     assert scorer.cutoff_layers == CUTOFFS
-    by_layer = scorer.score_layers(pairs, (CUTOFFS[0], CUTOFFS[-1]))
-    first, last = (quality(np.array(scores).reshape(found.shape), found, chosen).mean() for scores in by_layer.values())
+    first, last = map(quality, scorer.score_layers(pairs, (CUTOFFS[0], CUTOFFS[-1])).values())
     rng = np.random.default_rng(0)
-    chance = np.mean([quality(rng.random(found.shape), found, chosen).mean() for _ in range(20)])
+    chance = np.mean([quality(rng.random(found.size).tolist()) for _ in range(20)])
     assert last > first > chance
     assert last > 2 * chance
 
@@ -65,8 +79,8 @@ def test_matching_pairs_of_the_tutorial_are_above_the_others(scorer: Scorer) -> 
 
 
 def test_a_copy_on_disk_gives_the_same_scores(scorer: Scorer, tmp_path: Path) -> None:
-    folder = shutil.copytree(find_checkpoint(ModelSource(f"demo-{scorer.family}")).folder, tmp_path / "copy")
-    with load_scorer(folder, devices="cpu", dtype="float32") as copied:
+    find_checkpoint(ModelSource(f"demo-{scorer.family}")).copy_to(tmp_path)
+    with load_scorer(tmp_path, devices="cpu", dtype="float32") as copied:
         assert copied.family == scorer.family
         assert copied.score_pairs(TUTORIAL) == scorer.score_pairs(TUTORIAL)
 

@@ -1,0 +1,55 @@
+"""Queries with known answers about Python, which come with this package: to measure rerankers on, never to train on.
+
+Two files: a frozen evaluation set with its own corpus, and the hand-written questions, which name their answers by
+words, so that they fit the language reference of any Python. `training/build_evaluation.py` of the repository says how
+they were made.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bge_rerank_integrations.corpus import Passage
+
+EVALUATION = Path(__file__).with_name("evaluation.jsonl.gz")
+QUESTIONS = Path(__file__).with_name("questions.jsonl")
+
+Kind = Literal["faq", "heading", "sentence", "question"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query, its kind, and the indices of its relevant passages in the corpus, ascending."""
+
+    text: str
+    kind: Kind
+    relevant: tuple[int, ...]
+
+
+def load_evaluation_set() -> tuple[list[str], list[Query]]:
+    """The texts of the frozen corpus, and the queries about it."""
+    with gzip.open(EVALUATION, "rt", encoding="utf-8") as file:
+        corpus, *queries = map(json.loads, file)
+    texts = [text for _, _, text in corpus["corpus"]]
+    return texts, [Query(row["query"], row["kind"], tuple(row["relevant"])) for row in queries]
+
+
+def load_questions(passages: Sequence[Passage]) -> list[Query]:
+    """The hand-written questions that some of these passages answer.
+
+    A question names its answers by words that only they contain: `relevant` has the indices of the passages with one
+    of them. Questions whose words no passage has, as in the reference of another Python, are left out.
+    """
+    queries = []
+    for line in QUESTIONS.read_text(encoding="utf-8").splitlines():
+        question = json.loads(line)
+        answers = question["passages"]
+        relevant = tuple(i for i, p in enumerate(passages) if any(words in p.text for words in answers))
+        if relevant:
+            queries.append(Query(question["query"], "question", relevant))
+    return queries
