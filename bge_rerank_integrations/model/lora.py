@@ -240,7 +240,8 @@ def merged(base: Checkpoint, adapter: Adapter) -> Checkpoint:
     config = dict(base.config)
     own_head = HEAD in adapter.replaced
     if config.get("model_type") == "gemma" and config.get("tie_word_embeddings", True):
-        if EMBEDDINGS in adapter.replaced and not own_head:
+        # peft saves the base's embeddings beside the factors of their change; merging changes the head with them
+        if EMBEDDINGS in adapter.replaced and EMBEDDINGS not in adapter.factors and not own_head:
             raise WeightsError(
                 f"{adapter.folder} was trained with embeddings of its own, but without the head, which in its base "
                 f"{adapter.base} is the same tensor: which of the two scores is not said; merge it with peft"

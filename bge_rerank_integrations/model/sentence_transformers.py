@@ -50,7 +50,7 @@ def read_settings(folder: Path, config: Mapping[str, Any]) -> SavedSettings:
         return SavedSettings()
     logit_score = _check_modules(folder)
     settings = _optional(folder / "config_sentence_transformers.json")
-    if settings.get("model_type", "CrossEncoder") != "CrossEncoder":
+    if settings.get("model_type") != "CrossEncoder":
         return SavedSettings(logit_score=logit_score)
     _check_activation(folder / "config_sentence_transformers.json", settings.get("activation_fn"))
     return SavedSettings(
