@@ -36,6 +36,19 @@ CLASSES = {
     "gemma2": "GemmaTokenizer",
 }
 """The class of each model type where no file names one."""
+_BERT_TOKENS = {f"{name.lower()}_token": f"[{name}]" for name in ("UNK", "SEP", "PAD", "CLS", "MASK")}
+_GEMMA_TOKENS = {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "pad")}
+_LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+_ROBERTA_TOKENS = _LLAMA_TOKENS | {
+    "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": "<mask>",
+}  # fmt: skip
+DEFAULT_TOKENS = {
+    **dict.fromkeys(BERT_CLASSES, _BERT_TOKENS),
+    **dict.fromkeys(("RobertaTokenizer", "CamembertTokenizer", "XLMRobertaTokenizer"), _ROBERTA_TOKENS),
+    "GemmaTokenizer": _GEMMA_TOKENS,
+    "LlamaTokenizer": _LLAMA_TOKENS,
+}
+"""The special tokens of each class where no file names others."""
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -121,15 +134,16 @@ class TokenizerFiles:
         """
         if "bos_token" in self.settings:
             named = self.special_token("bos_token")
-            return None if named is None else self.tokenizer.token_to_id(named)
+            if named is None or (index := self.tokenizer.token_to_id(named)) is not None:
+                return None if named is None else index
         with tokenizer_errors(f"{self.folder / 'tokenizer.json'} does not work"):
             probe = self.tokenizer.encode("a")
         before = probe.ids[: next((i for i, s in enumerate(probe.sequence_ids) if s is not None), 0)]
         if len(before) != 1:
             raise CheckpointError(
-                f"{self.folder}: which token a text begins with is said neither in tokenizer_config.json, nor in "
-                "special_tokens_map.json, nor by the template in tokenizer.json: copy tokenizer_config.json from the "
-                "model that this one was made from"
+                f"{self.folder}: which token a text begins with is said neither in tokenizer_config.json or "
+                f"special_tokens_map.json (bos_token: {self.settings.get('bos_token')!r}) nor by the template in "
+                "tokenizer.json: copy tokenizer_config.json from the model that this one was made from"
             )
         return before[0]
 
@@ -173,15 +187,18 @@ class TokenizerFiles:
         special = self._special_tokens()
         added = [token for token in self._listed_tokens(special) if repr(token) not in alike]
         contents = {token.content for token in [*known, *added]}
-        added += [AddedToken(token, special=True) for token in special if token not in contents]
+        # one that is in no vocabulary would be given an id that the embeddings have no row for: it stays plain text
+        unlisted = [token for token in special if token not in contents and tokenizer.token_to_id(token) is not None]
+        added += [AddedToken(token, special=True, lstrip=token == "<mask>") for token in unlisted]
         if added:
             tokenizer.add_tokens(added)
 
     def _special_tokens(self) -> list[str]:
-        found = [self.special_token(name) for name in SPECIAL_TOKENS]
+        defaults = DEFAULT_TOKENS.get(self.kind, {})
+        found = [self.special_token(name) if name in self.settings else defaults.get(name) for name in SPECIAL_TOKENS]
         for name in ("additional_special_tokens", "extra_special_tokens"):
-            more = self.settings.get(name) or []
-            for token in more.values() if isinstance(more, dict) else more:
+            more = self.settings.get(name)
+            for token in more if isinstance(more, list) else []:
                 found.append(token.get("content") if isinstance(token, dict) else token)
         return list(dict.fromkeys(token for token in found if isinstance(token, str) and token))
 

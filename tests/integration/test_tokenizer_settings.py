@@ -218,7 +218,7 @@ ENT = {"content": "alpha", "single_word": False, "lstrip": False, "rstrip": Fals
         {"added_tokens": {"alpha": 4}},
         {"special_tokens_map": {"additional_special_tokens": ["alpha"]}},
         {"tokenizer_config": {"mask_token": "alpha"}},
-        {"tokenizer_config": {"extra_special_tokens": {"thing": "alpha"}}},
+        {"tokenizer_config": {"extra_special_tokens": ["alpha"]}},
     ],
     ids=lambda files: next(iter(files)),
 )
