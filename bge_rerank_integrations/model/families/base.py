@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
-from bge_rerank_integrations.errors import CheckpointError, OptionError, UnknownFamilyError
+from bge_rerank_integrations.errors import CheckpointError, OptionError, UnknownFamilyError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.inputs import Limits, PairEncoder
 from bge_rerank_integrations.model.packing import PackedBatch
@@ -117,6 +117,8 @@ class Family(ABC):
         Families say more, such as which tensors are clearly of another kind of model, in better words than a list of
         names.
         """
+        if not self.checkpoint.tensors:  # first, since a folder without weights is described best
+            raise WeightsError(f"{self.checkpoint.folder}: model.safetensors holds no tensors")
         rows = self.checkpoint.config.get("vocab_size")
         if isinstance(rows, int):
             self.checkpoint.tokenizer_files.check_vocabulary(rows)
