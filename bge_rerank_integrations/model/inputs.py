@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from bge_rerank_integrations.engine.work import TokenSequence
 from bge_rerank_integrations.errors import CheckpointError, OptionError
-from bge_rerank_integrations.model.tokenizer_files import tokenizer_errors
+from bge_rerank_integrations.model.tokenizer_errors import tokenizer_errors
 from bge_rerank_integrations.ranking import Pair
 
 

@@ -6,8 +6,7 @@ follows from which file was read off transformers 4.46, under which the publishe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 
 from bge_rerank_integrations.errors import CheckpointError
 from bge_rerank_integrations.model.json_file import damage, read_json
+from bge_rerank_integrations.model.tokenizer_conversion import convert_tokenizer
+from bge_rerank_integrations.model.tokenizer_errors import tokenizer_errors
 
 BERT_CLASSES = frozenset(
     f"{name}Tokenizer"
@@ -83,10 +84,7 @@ class TokenizerFiles:
     def _read(self) -> Tokenizer:
         path = self.folder / "tokenizer.json"
         if not path.is_file():
-            raise CheckpointError(
-                f"{self.folder} has no tokenizer.json: save one with "
-                "transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
-            )
+            return convert_tokenizer(self.folder, self.kind, self._named_tokens(), self.settings)
         try:
             with tokenizer_errors("not a tokenizer"):
                 return Tokenizer.from_file(str(path))
@@ -193,9 +191,16 @@ class TokenizerFiles:
         if added:
             tokenizer.add_tokens(added)
 
-    def _special_tokens(self) -> list[str]:
+    def _named_tokens(self) -> dict[str, str]:
+        """The special tokens by their names, such as "bos_token"."""
         defaults = DEFAULT_TOKENS.get(self.kind, {})
-        found = [self.special_token(name) if name in self.settings else defaults.get(name) for name in SPECIAL_TOKENS]
+        named = {
+            name: self.special_token(name) if name in self.settings else defaults.get(name) for name in SPECIAL_TOKENS
+        }
+        return {name: token for name, token in named.items() if token is not None}
+
+    def _special_tokens(self) -> list[str]:
+        found: list[object] = [*self._named_tokens().values()]
         for name in ("additional_special_tokens", "extra_special_tokens"):
             more = self.settings.get(name)
             for token in more if isinstance(more, list) else []:
@@ -229,20 +234,3 @@ def _lowers(normalizer: Any) -> bool:
 def _added(token: dict[str, Any]) -> AddedToken:
     rules = ("single_word", "lstrip", "rstrip", "normalized", "special")
     return AddedToken(token["content"], **{name: bool(token[name]) for name in rules if name in token})
-
-
-@contextmanager
-def tokenizer_errors(what: str) -> Iterator[None]:
-    """Whatever tokenizers raises as a CheckpointError: bare Exceptions, and panics, which are not even those.
-
-    Exceptions of other classes pass: a signal's handler may have raised them while the tokenizer worked.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if type(error) in _RAISED or type(error).__name__ == "PanicException":
-            raise CheckpointError(f"{what}: {error}") from error
-        raise
-
-
-_RAISED = (Exception, ValueError, TypeError, OverflowError, UnicodeEncodeError, UnicodeDecodeError)
