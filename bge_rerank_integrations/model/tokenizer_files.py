@@ -152,6 +152,8 @@ class TokenizerFiles:
 
     def check_vocabulary(self, rows: int) -> None:
         """Refuse a tokenizer that gives tokens which the embedding, of so many rows, does not have."""
+        if self._largest < rows:
+            return
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
         if beyond := sorted((index, token) for token, index in vocabulary.items() if index >= rows):
             shown = ", ".join(f"{token!r} ({index})" for index, token in beyond[:3])
@@ -160,6 +162,11 @@ class TokenizerFiles:
                 f"not have, such as {shown}: the two are of different models, or tokens were added and the embedding "
                 "was not resized"
             )
+
+    @cached_property
+    def _largest(self) -> int:
+        """The largest token id."""
+        return max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
 
     def _set_normalizer(self, tokenizer: Tokenizer) -> None:
         normalizer = tokenizer.normalizer

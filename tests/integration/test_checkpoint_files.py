@@ -315,3 +315,19 @@ def test_only_a_length_that_somebody_set_warns(copy: CopyOf, positions: int) -> 
         load_scorer(folder).close()
     with pytest.warns(UserWarning, match=f"{positions - 2} is used"):
         load_scorer(folder, max_length=600).close()
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_a_first_token_that_pads_as_well(copy: CopyOf, family: str, scorers: Scorers) -> None:
+    """The publisher's llm class leaves it out then, and the other two do not."""
+    folder = copy(family).folder
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        content = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(content | {"pad_token": content["bos_token"]}))
+    with load_scorer(folder) as scorer:
+        same = scorer.score("q", ["a text"]) == scorers(family).score("q", ["a text"])
+    assert same == (family != "llm")
+
+
+def test_a_file_without_tensors(copy: CopyOf) -> None:
+    fails(copy().tensors(lambda tensors: tensors.clear()).folder, WeightsError, "holds no tensors")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -132,6 +133,17 @@ def test_heads_and_embeddings_saved_with_an_adapter(copy: CopyOf, family: str, i
 def test_an_adapted_embedding(copy: CopyOf, family: str, tmp_path: Path) -> None:
     training = Training(copy, family, tmp_path / "adapter")
     training.embed("roberta.embeddings.word_embeddings" if family == "encoder" else "model.embed_tokens")
+    training.check()
+
+
+def test_tied_embeddings_that_peft_saved_beside_their_change(copy: CopyOf, tmp_path: Path) -> None:
+    """Merging changes the head with them, as it is the same tensor."""
+    training = Training(copy, "llm", tmp_path / "adapter")
+    with safe_open(CHECKPOINTS / "llm" / "model.safetensors", framework="pt") as file:
+        training.saved["base_model.model.model.embed_tokens.base_layer.weight"] = file.get_tensor(
+            "model.embed_tokens.weight"
+        )
+    training.embed("model.embed_tokens")
     training.check()
 
 
