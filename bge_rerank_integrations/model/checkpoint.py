@@ -78,7 +78,10 @@ class Checkpoint:
         try:
             return model.model_validate(self.config)
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            problems = "; ".join(
+                ": ".join([".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")]).removeprefix(": ")
+                for e in error.errors()
+            )
             raise CheckpointError(
                 f"{self.folder / 'config.json'} does not fit {self.architecture}: {problems}"
             ) from error

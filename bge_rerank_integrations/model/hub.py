@@ -76,7 +76,7 @@ def _find_folder(source: ModelSource) -> Path:
         return folder
     name = str(model)
     if folder.exists():
-        raise CheckpointError(f"{name} is a file: give the folder that holds it")
+        raise CheckpointError(f"{name} is a file: give a folder with config.json and model.safetensors")
     if isinstance(model, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") != 1 or "\\" in name:
         raise CheckpointError(
             f"{name} is not a folder here, and not a hub id, which has the form 'owner/name': check the path"

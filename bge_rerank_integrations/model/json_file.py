@@ -25,7 +25,7 @@ def read_json_value(path: Path) -> Any:
     try:
         if path.stat().st_size > _LARGEST:
             raise CheckpointError(f"{path} has {path.stat().st_size} bytes: no file of settings is so large")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         json.dumps(content, ensure_ascii=False).encode()  # fails for half a surrogate pair, which is no text
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable JSON{_instead(path)}: {error}") from error

@@ -98,6 +98,7 @@ def test_rotary_positions_as_newer_files_have_them(copy: CopyOf, given: dict[str
         {"full_attention": ROPE, "sliding_attention": ROPE | {"rope_theta": 5.0}},
         {"full_attention": ROPE, "sliding_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 10000.0}},
         {"full_attention": ROPE, "rope_theta": 10000.0},
+        {"full_attention": {"inner": ROPE}},
         ROPE | {"rope_type": "yarn"},
         ROPE | {"partial_rotary_factor": 0.5},
         ROPE | {"rope_theta": "many"},
@@ -267,6 +268,14 @@ def test_a_tied_head_that_is_not_the_embeddings(copy: CopyOf) -> None:
     changed = copy("llm").tensors(lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"] * 2}))
     fails(changed.folder, WeightsError, "lm_head.weight", "tie_word_embeddings")
     fails(changed.config(tie_word_embeddings=True).folder, WeightsError, "lm_head.weight", "tie_word_embeddings")
+
+
+def test_files_that_begin_with_a_byte_order_mark(copy: CopyOf, scorers: Scorers) -> None:
+    folder = copy().folder
+    for file in ("config.json", "tokenizer_config.json"):
+        (folder / file).write_bytes(b"\xef\xbb\xbf" + (folder / file).read_bytes())
+    with load_scorer(folder) as scorer:
+        assert scorer.score("q", ["a text"]) == scorers("encoder").score("q", ["a text"])
 
 
 @pytest.mark.parametrize("family", DECODERS)

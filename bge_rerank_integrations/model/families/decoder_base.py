@@ -73,7 +73,7 @@ class DecoderConfig(CheckpointConfig):
         """
         given = self.rope_parameters or self.rope_scaling or {}
         by_kind = [value for value in given.values() if isinstance(value, dict)]
-        if by_kind and len(by_kind) < len(given):
+        if (by_kind and len(by_kind) < len(given)) or any(isinstance(v, dict) for one in by_kind for v in one.values()):
             raise ValueError(f"rope_parameters {given!r} are neither one set of numbers nor one for each kind of layer")
         return [Rotation.model_validate({"rope_theta": self.rope_theta} | one) for one in by_kind or [given]]
 
