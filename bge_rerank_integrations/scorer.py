@@ -223,8 +223,8 @@ class Core(NamedTuple):
 
 
 def limits(family: Family, options: ScoringOptions) -> Limits:
-    """How many tokens to keep, clamped to what the model's positions allow."""
-    if options.max_length > family.longest:
+    """How many tokens to keep, clamped to what the model's positions allow; where nobody set a length, silently."""
+    if options.max_length > family.longest and options.max_length != ScoringOptions.max_length:
         warnings.warn(
             f"max_length={options.max_length} is more than the {family.longest} tokens this model takes: "
             f"{family.longest} is used",

@@ -77,5 +77,5 @@ class Copy:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Callable[[str], Copy]:
-    """A copy of a family's tiny checkpoint."""
-    return lambda family="encoder": Copy(family, tmp_path / family)
+    """A copy of a family's tiny checkpoint, in a folder of that name unless another is given."""
+    return lambda family="encoder", name=None: Copy(family, tmp_path / (name or family))

@@ -122,7 +122,7 @@ def benchmark(
         if kind not in TOLERANCE:
             raise OptionError(f"dtype={kind!r}: everything is timed in float32 or half precision; time int8 against it")
         folder = found.checkpoint.folder
-        if found.checkpoint.tokenizer_folder != folder:
+        if len(found.checkpoint.folders) > 1:
             folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
             found.checkpoint.copy_to(folder)
         load: dict[str, Any] = {

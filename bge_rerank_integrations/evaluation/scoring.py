@@ -26,7 +26,22 @@ from bge_rerank_integrations.scorer import Scorer, limits
 CPU_PAIRS, GPU_PAIRS = 64, 1024
 """Pairs to score in one call, at least: what is lost when the run is stopped, and what a GPU needs to be busy."""
 
-TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TEXT_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "adapter_config.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+)
 """What scores depend on beside the weights."""
 
 
@@ -76,9 +91,8 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
             except OptionError as error:
                 raise OptionError(f"configuration {configuration.name!r}: {error}") from error
         digest = hashlib.sha256()
-        paths = [path for folder in {checkpoint.folder, checkpoint.tokenizer_folder} for path in folder.iterdir()]
-        for path in sorted(paths, key=lambda path: path.name):
-            if path.suffix == ".safetensors" or path.name in TEXT_FILES:
+        for path in [path for folder in checkpoint.folders for path in sorted(folder.glob("*"))]:
+            if path.is_file() and (path.suffix == ".safetensors" or path.name in TEXT_FILES):
                 digest.update(path.name.encode())
                 with path.open("rb") as file:
                     while block := file.read(1 << 22):

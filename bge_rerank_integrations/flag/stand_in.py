@@ -41,9 +41,9 @@ def tokenizer(found: Resolved) -> Any:
     from transformers import PreTrainedTokenizerFast  # nothing else here needs transformers
 
     checkpoint = found.checkpoint
-    named = {name: checkpoint.special_token_id(name) for name in SPECIAL_TOKENS}
+    named = {name: checkpoint.tokenizer_files.special_token(name) for name in SPECIAL_TOKENS}
     return PreTrainedTokenizerFast(
         tokenizer_object=checkpoint.tokenizer,
         model_max_length=found.family.longest,
-        **{name: checkpoint.tokenizer.id_to_token(token) for name, token in named.items() if token is not None},
+        **{name: token for name, token in named.items() if token is not None},
     )

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 
 from bge_rerank_integrations.engine.work import TokenSequence
 from bge_rerank_integrations.errors import CheckpointError, OptionError
-from bge_rerank_integrations.model.checkpoint import tokenizer_errors
 from bge_rerank_integrations.model.cutting import beginning, is_long
+from bge_rerank_integrations.model.tokenizer_errors import tokenizer_errors
 from bge_rerank_integrations.ranking import Pair
 
 

@@ -15,7 +15,7 @@ from bge_rerank_integrations.model.nn.int8 import Int8Linear, check_int8
 from bge_rerank_integrations.model.nn.linear import replace_linears
 from bge_rerank_integrations.model.nn.onednn import OneDnnLinear, can_use_onednn, round_up
 from bge_rerank_integrations.model.packing import pack
-from bge_rerank_integrations.model.weights import load_weights
+from bge_rerank_integrations.model.weights import check_weights, load_weights
 
 CPU_TOKEN_BUDGET = 2048
 """Measured: half and twice as many are up to 7% slower."""
@@ -47,9 +47,10 @@ class Replica:
             check_int8()
         with torch.device("meta"):
             model = self.family.build(depth)
+        check_weights(self.family.checkpoint, model.targets(), model.ignored)  # before a byte is allocated
         stored = torch.float32 if self.dtype is torch.int8 else self.dtype
         model = model.to(stored).to_empty(device=self.device).eval().requires_grad_(False)
-        load_weights(self.family.checkpoint, model.targets(), model.ignored, self._abandoned)
+        load_weights(self.family.checkpoint, model.targets(), self._abandoned)
         self._round_up = self._speed_up(model)
         self.model, self.depth = model, depth
 

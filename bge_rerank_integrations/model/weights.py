@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bge_rerank_integrations.errors import ClosedError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.tensor_files import FLOATS
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,16 @@ class Target:
         return slice(None) if self.row is None else slice(self.row, self.row + 1)
 
 
-@torch.no_grad()
-def load_weights(
-    checkpoint: Checkpoint, targets: Mapping[str, Target], ignored: Sequence[str], abandoned: Event
-) -> None:
-    """Copy every tensor to its target, one by one, converted to the target's device and dtype on the way.
+def check_weights(checkpoint: Checkpoint, targets: Mapping[str, Target], ignored: Sequence[str]) -> None:
+    """Compare the tensors that the files' headers name with those that the model has; nothing is allocated.
 
     Args:
         checkpoint: where the tensors are.
-        targets: by the tensors' names in the checkpoint.
+        targets: by the tensors' names in the checkpoint; on any device, "meta" included.
         ignored: regular expressions of names that may be there and are not read, as the reference does not read them.
-        abandoned: when set, no further tensor is read.
 
     Raises:
-        WeightsError: a tensor is missing, unexpected, of another shape, or not finite.
-        ClosedError: it was abandoned.
+        WeightsError: a tensor is missing, unexpected, of another shape, or not of floating-point numbers.
     """
     stored = checkpoint.tensors
     unread = re.compile("|".join(ignored)) if ignored else None
@@ -65,10 +61,31 @@ def load_weights(
             f"{checkpoint.folder} has {_some(unexpected)}, which {checkpoint.architecture} does not have"
         )
     for name, target in targets.items():
-        if stored[name] != target.shape:
+        shape, dtype = stored[name]
+        if dtype not in FLOATS:
             raise WeightsError(
-                f"{checkpoint.folder}: {name} has shape {stored[name]}, but config.json makes it {target.shape}"
+                f"{checkpoint.folder}: {name} holds numbers of the type {dtype}, not one of {', '.join(FLOATS)}: the "
+                "weights are quantized or broken; use those that the model was trained with"
             )
+        if shape != target.shape:
+            raise WeightsError(
+                f"{checkpoint.folder}: {name} has shape {shape}, but config.json makes it {target.shape}"
+            )
+
+
+@torch.no_grad()
+def load_weights(checkpoint: Checkpoint, targets: Mapping[str, Target], abandoned: Event) -> None:
+    """Copy every tensor to its target, one by one, converted to the target's device and dtype on the way.
+
+    Args:
+        checkpoint: where the tensors are; `check_weights` found nothing wrong with them.
+        targets: by the tensors' names in the checkpoint.
+        abandoned: when set, no further tensor is read.
+
+    Raises:
+        WeightsError: a tensor is not finite.
+        ClosedError: it was abandoned.
+    """
     wanted = {name: target.rows for name, target in targets.items() if target.destination is not None}
     for name, tensor in checkpoint.read_tensors(wanted):
         if abandoned.is_set():

@@ -151,7 +151,7 @@ def test_no_weights_at_all(copy: CopyOf) -> None:
 @pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert", "llama", None])
 def test_an_unknown_architecture_is_named(copy: CopyOf, model_type: str | None) -> None:
     changed = copy().config(model_type=model_type, architectures=["MagicForSequenceClassification"])
-    fails(changed.folder, UnknownFamilyError, "MagicForSequenceClassification", "encoder, llm, layerwise, lightweight")
+    fails(changed.folder, UnknownFamilyError, "MagicForSequenceClassification", "encoder: xlm-roberta", "llm: gemma")
 
 
 def test_a_family_that_does_not_fit_is_refused(copy: CopyOf) -> None:
@@ -159,12 +159,6 @@ def test_a_family_that_does_not_fit_is_refused(copy: CopyOf) -> None:
         load_scorer(copy().folder, family="llm")
     with pytest.raises(OptionError, match="encoder, llm, layerwise, lightweight"):
         load_scorer(copy("llm").folder, family="gemma")
-
-
-def test_a_lora_adapter_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
-    save_file({"a": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
-    fails(tmp_path, CheckpointError, "LoRA", "merge_and_unload")
 
 
 def test_a_file_instead_of_a_folder(copy: CopyOf) -> None:

@@ -48,7 +48,7 @@ def test_they_are_small_and_say_what_they_are(name: str) -> None:
 
 
 def test_they_share_one_tokenizer() -> None:
-    folders = {find_checkpoint(ModelSource(f"demo-{name}")).tokenizer_folder for name in ("layerwise", "lightweight")}
+    folders = {find_checkpoint(ModelSource(f"demo-{name}")).folders[-1] for name in ("layerwise", "lightweight")}
     (folder,) = folders
     models = folder.parent
     assert sorted(path.parent.name for path in models.glob("*/tokenizer.json")) == ["decoder-tokenizer", "demo"]

@@ -17,6 +17,12 @@ from tests.conftest import CHECKPOINTS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {path.name: path.read_bytes() for path in (CHECKPOINTS / "encoder").iterdir()}
+FILES |= {
+    "added_tokens.json": b"{}",
+    "modules.json": b'[{"path": "", "type": "Transformer"}]',
+    "config_sentence_transformers.json": b"{}",
+    "sentence_bert_config.json": b"{}",
+}
 EXTRA = {"pytorch_model.bin": b"not wanted", "modeling_evil.py": b"raise SystemExit", "onnx/model.onnx": b"not wanted"}
 
 

@@ -248,11 +248,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 from bge_rerank_integrations import loading
 from bge_rerank_integrations.model import replica
 load_weights = replica.load_weights
-def interrupted(checkpoint, targets, ignored, abandoned):
+def interrupted(checkpoint, targets, abandoned):
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     assert abandoned.wait(60)
     try:
-        load_weights(checkpoint, targets, ignored, abandoned)
+        load_weights(checkpoint, targets, abandoned)
     finally:
         print("stopped")
 replica.load_weights = interrupted

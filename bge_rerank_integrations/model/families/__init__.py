@@ -38,7 +38,19 @@ def find_family(checkpoint: Checkpoint) -> type[Family]:
         family = family_class(name)
         if family.claims(checkpoint):
             return family
-    raise UnknownFamilyError(
-        f"{checkpoint.folder}: {checkpoint.architecture} (model_type {checkpoint.model_type!r}) is not one of "
-        f"{', '.join(FAMILIES)}; if it is a fine-tuned model of one of them, say which with family="
+    raise UnknownFamilyError(_describe_unknown(checkpoint))
+
+
+def _describe_unknown(checkpoint: Checkpoint) -> str:
+    runs = {name: family_class(name).model_types for name in FAMILIES}
+    possible = [name for name, model_types in runs.items() if checkpoint.model_type in model_types]
+    remedy = (
+        f"if it was fine-tuned from a model of the {possible[0]} family, say so with family={possible[0]!r}"
+        if possible
+        else "no family runs this model type, whatever family= says"
+    )
+    known = "; ".join(f"{name}: {', '.join(model_types)}" for name, model_types in runs.items())
+    return (
+        f"{checkpoint.folder}: {checkpoint.architecture} (model_type {checkpoint.model_type!r}) is not known as a "
+        f"reranker (model types that are, by family: {known}): {remedy}"
     )

@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
-from bge_rerank_integrations.errors import OptionError, UnknownFamilyError
+from bge_rerank_integrations.errors import CheckpointError, OptionError, UnknownFamilyError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.inputs import Limits, PairEncoder
 from bge_rerank_integrations.model.packing import PackedBatch
@@ -67,8 +67,14 @@ class Family(ABC):
     def __init__(self, checkpoint: Checkpoint) -> None:
         if checkpoint.model_type not in self.model_types:
             raise UnknownFamilyError(
-                f"{checkpoint.folder}: model_type {checkpoint.model_type!r} is not one that the {self.name} family "
-                f"runs: {', '.join(self.model_types)}"
+                f"{checkpoint.folder}: model_type {checkpoint.model_type!r} ({checkpoint.architecture}) is not one "
+                f"that the {self.name} family runs: {', '.join(self.model_types)}"
+            )
+        if (named := checkpoint.config.get("quantization_config")) is not None:
+            how = named.get("quant_method") if isinstance(named, dict) else named
+            raise CheckpointError(
+                f"{checkpoint.folder}: config.json has a quantization_config ({how}), and quantized weights cannot be "
+                "run here: use the model that it was made from, with dtype='int8' if it is to be fast on a CPU"
             )
         self.checkpoint = checkpoint
 
@@ -100,8 +106,17 @@ class Family(ABC):
     def build(self, depth: int) -> RerankModel:
         """The model, its parameters not yet filled; of its layers only the first `depth`."""
 
-    def check_tensors(self) -> None:  # noqa: B027 - most families have nothing to say
-        """Refuse tensors that are clearly of another kind of model, in better words than a list of names."""
+    def check_tensors(self) -> None:
+        """Compare the checkpoint's files with each other, as far as the loading of tensors does not.
+
+        Families say more, such as which tensors are clearly of another kind of model, in better words than a list of
+        names.
+        """
+        if not self.checkpoint.tensors:  # first, since a folder without weights is described best
+            raise WeightsError(f"{self.checkpoint.folder}: model.safetensors holds no tensors")
+        rows = self.checkpoint.config.get("vocab_size")
+        if isinstance(rows, int):
+            self.checkpoint.tokenizer_files.check_vocabulary(rows)
 
     def recipe(self, options: ScoringOptions, cutoffs: Sequence[int] | None = None) -> Recipe:
         """The forward pass that these options ask for; `cutoffs` asks for several layers in one."""

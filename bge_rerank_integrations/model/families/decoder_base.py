@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from bge_rerank_integrations.errors import CheckpointError, OptionError
-from bge_rerank_integrations.model.checkpoint import CheckpointConfig
+from bge_rerank_integrations.model.checkpoint import CheckpointConfig, Count, Epsilon, Positive, Size
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
 from bge_rerank_integrations.model.inputs import DecoderInputs, Limits, tokenize
 from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
@@ -23,19 +23,32 @@ from bge_rerank_integrations.prompts import PROMPTS
 SEPARATOR = "\n"
 
 
+class Rotation(CheckpointConfig):
+    """The numbers of rotary positions."""
+
+    rope_type: str | None = None
+    type: str | None = None
+    rope_theta: Positive
+    partial_rotary_factor: float = 1.0
+
+    @property
+    def kind(self) -> str:
+        return self.rope_type or self.type or "default"
+
+
 class DecoderConfig(CheckpointConfig):
     """The keys of config.json that all decoders have."""
 
-    vocab_size: PositiveInt
-    hidden_size: PositiveInt
-    intermediate_size: PositiveInt
-    num_hidden_layers: PositiveInt
-    num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt | None = None
-    head_dim: PositiveInt | None = None
-    max_position_embeddings: PositiveInt
-    rms_norm_eps: PositiveFloat = 1e-6
-    rope_theta: PositiveFloat = 10000.0
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count | None = None
+    head_dim: Count | None = None
+    max_position_embeddings: Size
+    rms_norm_eps: Epsilon = 1e-6
+    rope_theta: Positive = 10000.0
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
     attention_bias: bool = False
@@ -54,9 +67,16 @@ class DecoderConfig(CheckpointConfig):
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
-    def rope(self) -> dict[str, Any]:
-        """The rotation's numbers; transformers 5 writes them under rope_parameters."""
-        return self.rope_parameters or self.rope_scaling or {}
+    def rotations(self) -> list[Rotation]:
+        """The rotary positions that config.json names, one for each kind of layer where it tells kinds apart.
+
+        transformers 5 writes them under rope_parameters.
+        """
+        given = self.rope_parameters or self.rope_scaling or {}
+        by_kind = [value for value in given.values() if isinstance(value, dict)]
+        if (by_kind and len(by_kind) < len(given)) or any(isinstance(v, dict) for one in by_kind for v in one.values()):
+            raise ValueError(f"rope_parameters {given!r} are neither one set of numbers nor one for each kind of layer")
+        return [Rotation.model_validate({"rope_theta": self.rope_theta} | one) for one in by_kind or [given]]
 
     @model_validator(mode="after")
     def _fits(self) -> DecoderConfig:
@@ -66,8 +86,12 @@ class DecoderConfig(CheckpointConfig):
             raise ValueError(f"head_dim {self.size_of_head}: rotary positions need an even one")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        if (kind := self.rope.get("rope_type", self.rope.get("type", "default"))) != "default":
-            raise ValueError(f"rotary positions of type {kind!r}: only unscaled ones are known")
+        rotations = self.rotations
+        for rotation in rotations:
+            if rotation.kind != "default" or rotation.partial_rotary_factor != 1:
+                raise ValueError(f"rotary positions of type {rotation.kind!r} ({rotation}): only plain ones are known")
+        if len({rotation.rope_theta for rotation in rotations}) > 1:
+            raise ValueError("rope_parameters has several rope_theta: only one for all layers is known")
         if self.attention_bias:
             raise ValueError("attention_bias true: only decoders without biases are known")
         return self
@@ -84,7 +108,7 @@ class DecoderConfig(CheckpointConfig):
             "feed_forward": self.intermediate_size,
             "norm_eps": self.rms_norm_eps,
             "activation": self.activation,
-            "rope_theta": float(self.rope.get("rope_theta", self.rope_theta)),
+            "rope_theta": self.rotations[0].rope_theta,
             "attention_scale": self.size_of_head**-0.5,
         }
         return DecoderShape(**{**common, **differences})
@@ -117,17 +141,29 @@ class DecoderFamily(Family):
         checkpoint = self.checkpoint
         prompt = self.default_prompt if options.prompt is None else PROMPTS.get(options.prompt, options.prompt)
         separator, prompt_ids = tokenize(checkpoint.tokenizer, [SEPARATOR, prompt])
-        bos = checkpoint.special_token_id("bos_token")
-        has_bos = bos is not None and bos != checkpoint.special_token_id("pad_token")
+        first = self.first_token()
         return DecoderInputs(
             checkpoint.tokenizer,
             limits,
-            bos=[bos] if bos is not None and has_bos else [],
+            bos=[] if first is None else [first],
             separator=separator,
             prompt=prompt_ids,
             query_instruction="A: " if options.query_instruction is None else options.query_instruction,
             passage_instruction="B: " if options.passage_instruction is None else options.passage_instruction,
         )
+
+    def first_token(self) -> int | None:
+        """What each input begins with (bos); None: nothing."""
+        return self.checkpoint.tokenizer_files.first_token()
+
+    def check_tensors(self) -> None:
+        super().check_tensors()
+        if prompt := self.checkpoint.settings.query_prompt:
+            raise CheckpointError(
+                f"{self.checkpoint.folder}: config_sentence_transformers.json puts the prompt {prompt!r} before each "
+                f"query, which the {self.name} family, with a prompt of its own, cannot: remove default_prompt_name "
+                "there, and give query_instruction instead if it is to be so"
+            )
 
     def yes_token(self) -> int:
         """The first token of "Yes", whose logit the score is where the head has a row for every token."""
@@ -170,7 +206,9 @@ class CutoffFamily(DecoderFamily):
 class DecoderModel(RerankModel):
     """A decoder stack, the tensors of which have the names of transformers' decoders."""
 
-    ignored = (r"model\.layers\.\d+\.self_attn\.rotary_emb\.(inv_freq|cos_cached|sin_cached)",)
+    ignored: ClassVar[tuple[str, ...]] = (
+        r"model\.layers\.\d+\.self_attn\.rotary_emb\.(inv_freq|cos_cached|sin_cached)",
+    )
 
     def __init__(self, shape: DecoderShape, layers: int) -> None:
         super().__init__()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
-from bge_rerank_integrations.errors import UnknownFamilyError
-from bge_rerank_integrations.model.checkpoint import Checkpoint, CheckpointConfig
+from bge_rerank_integrations.errors import CheckpointError, UnknownFamilyError, WeightsError
+from bge_rerank_integrations.model.checkpoint import Checkpoint, CheckpointConfig, Count, Epsilon, Size
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
 from bge_rerank_integrations.model.inputs import EncoderInputs, EncoderTemplate, Limits
 from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
@@ -27,17 +27,24 @@ class EncoderConfig(CheckpointConfig):
     """The keys of config.json."""
 
     model_type: str
-    vocab_size: PositiveInt
-    hidden_size: PositiveInt
-    num_hidden_layers: PositiveInt
-    num_attention_heads: PositiveInt
-    intermediate_size: PositiveInt
-    max_position_embeddings: PositiveInt
-    type_vocab_size: PositiveInt = 1
-    layer_norm_eps: PositiveFloat = 1e-5
+    vocab_size: Size
+    hidden_size: Size
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    intermediate_size: Size
+    max_position_embeddings: Size
+    type_vocab_size: Size = 1
+    layer_norm_eps: Epsilon = 1e-5
     hidden_act: str = "gelu"
     pad_token_id: int = Field(default=1, ge=0)
     position_embedding_type: str | None = "absolute"
+    num_labels: int | None = None
+    id2label: dict[str, Any] | None = None
+
+    @property
+    def labels(self) -> int | None:
+        """How many labels config.json names; None: it does not say."""
+        return len(self.id2label) if self.id2label is not None else self.num_labels
 
     @property
     def is_roberta(self) -> bool:
@@ -51,6 +58,11 @@ class EncoderConfig(CheckpointConfig):
             raise ValueError(f"hidden_act {self.hidden_act!r} is not one of {', '.join(ACTIVATIONS)}")
         if self.position_embedding_type not in ("absolute", None):
             raise ValueError(f"position_embedding_type {self.position_embedding_type!r}: only 'absolute' is known")
+        if self.is_roberta and self.pad_token_id + 1 >= self.max_position_embeddings:
+            raise ValueError(
+                f"pad_token_id {self.pad_token_id} leaves a text none of {self.max_position_embeddings} positions, "
+                "which count from there"
+            )
         return self
 
     def shape(self) -> EncoderShape:
@@ -77,11 +89,38 @@ class EncoderFamily(Family):
         self.config = checkpoint.read_config(EncoderConfig)
 
     def check_tensors(self) -> None:
-        checkpoint = self.checkpoint
+        super().check_tensors()
+        checkpoint, config = self.checkpoint, self.config
         if not any(name.startswith("classifier.") for name in checkpoint.tensors):
             raise UnknownFamilyError(
                 f"{checkpoint.folder}: {checkpoint.architecture} has no classifier head, so it is an embedding or "
                 "language model and cannot rerank: use one whose architecture ends with ForSequenceClassification"
+            )
+        head = "classifier.out_proj.weight" if config.is_roberta else "classifier.weight"
+        shape = checkpoint.tensors[head].shape if head in checkpoint.tensors else (1,)
+        if shape[:1] != (1,) or config.labels not in (1, None):
+            named = "no number of labels" if config.labels is None else f"{config.labels} labels"
+            raise WeightsError(
+                f"{checkpoint.folder}: a reranker has one label, so that {head} would have the shape "
+                f"{(1, config.hidden_size)}; here it has {shape}, and config.json names {named}: this is a classifier, "
+                "or the two are of different models"
+            )
+        pad = checkpoint.tokenizer_files.pad_token()
+        if config.is_roberta and pad not in (None, config.pad_token_id):
+            raise CheckpointError(
+                f"{checkpoint.folder}: config.json has pad_token_id {config.pad_token_id}, but the tokenizer pads with "
+                f"{pad}, and positions count from there: the two are of different models"
+            )
+        second_type = EncoderTemplate.of(checkpoint.tokenizer).second_type
+        if not config.is_roberta and second_type >= config.type_vocab_size:
+            raise CheckpointError(
+                f"{checkpoint.folder}: the tokenizer gives passages the token type {second_type}, but config.json has "
+                f"type_vocab_size {config.type_vocab_size}: the two are of different models"
+            )
+        if checkpoint.settings.logit_score is not None:
+            raise CheckpointError(
+                f"{checkpoint.folder}: modules.json has a LogitScore, which only language models have, and this is "
+                f"{checkpoint.architecture}"
             )
 
     @property
@@ -109,13 +148,13 @@ class EncoderFamily(Family):
             tokenizer,
             EncoderTemplate.of(tokenizer),
             limits,
-            options.query_instruction or "",
+            self.checkpoint.settings.query_prompt if options.query_instruction is None else options.query_instruction,
             options.passage_instruction or "",
         )
 
     def build(self, depth: int) -> EncoderModel:
-        template = EncoderTemplate.of(self.checkpoint.tokenizer)
-        second_type = template.second_type if self.config.type_vocab_size > 1 else 0
+        # transformers hands RoBERTa models no token types, whatever the tokenizer's template says
+        second_type = 0 if self.config.is_roberta else EncoderTemplate.of(self.checkpoint.tokenizer).second_type
         return EncoderModel(self.config, second_type)
 
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
-from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.checkpoint import Checkpoint, Count, Positive
 from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
 from bge_rerank_integrations.model.nn.decoder import DecoderShape
 from bge_rerank_integrations.model.packing import PackedBatch
@@ -23,10 +22,10 @@ class MiniCPMConfig(DecoderConfig):
     """The keys of config.json, with the defaults of the publisher's configuration class."""
 
     hidden_act: str = "silu"
-    scale_emb: float = 1.0
-    scale_depth: float = 1.0
-    dim_model_base: float = 1.0
-    start_layer: PositiveInt = 8
+    scale_emb: Positive = 1.0
+    scale_depth: Positive = 1.0
+    dim_model_base: Positive = 1.0
+    start_layer: Count = 8
     head_multi: bool = True
     head_type: Literal["simple", "raw", "complex"] = "simple"
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.errors import OptionError, UnknownFamilyError
-from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.checkpoint import Checkpoint, Count, Positive
 from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
 from bge_rerank_integrations.model.nn.decoder import DecoderShape, Stream
 from bge_rerank_integrations.model.nn.layout import Layout
@@ -27,12 +27,12 @@ class CostWiseGemmaConfig(DecoderConfig):
     """The keys of config.json, with the defaults of the publisher's configuration class."""
 
     hidden_activation: str = "gelu_pytorch_tanh"
-    query_pre_attn_scalar: PositiveFloat
-    sliding_window: PositiveInt | None = None
-    attn_logit_softcapping: PositiveFloat | None = None
-    final_logit_softcapping: PositiveFloat | None = None
-    start_layer: PositiveInt
-    layer_sep: PositiveInt = 1
+    query_pre_attn_scalar: Positive
+    sliding_window: int | None = Field(default=None, ge=1, le=1 << 40)
+    attn_logit_softcapping: Positive | None = None
+    final_logit_softcapping: Positive | None = None
+    start_layer: Count
+    layer_sep: Count = 1
     layer_wise: bool = True
 
     @property

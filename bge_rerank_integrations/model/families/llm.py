@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
+from bge_rerank_integrations.errors import CheckpointError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.families.decoder_base import DecoderConfig, DecoderFamily, DecoderModel, dot
 from bge_rerank_integrations.model.nn.decoder import DecoderShape
 from bge_rerank_integrations.model.packing import PackedBatch
+from bge_rerank_integrations.model.sentence_transformers import LogitScore
 from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.prompts import PROMPTS
+
+HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
 
 
 class GemmaConfig(DecoderConfig):
     """The keys of config.json. Gemma's `hidden_act` says "gelu" where the tanh form is meant: it is not read."""
 
     hidden_activation: str | None = None
+    tie_word_embeddings: bool = True
 
     @property
     def activation(self) -> str:
@@ -41,13 +48,47 @@ class LLMFamily(DecoderFamily):
             embedding_scale=config.hidden_size**0.5,
             norm_offset=1.0,
         )
-        return GemmaModel(
-            shape, config.num_hidden_layers, self.yes_token(), tied="lm_head.weight" not in self.checkpoint.tensors
-        )
+        return GemmaModel(shape, config.num_hidden_layers, self.yes_token(), tied=config.tie_word_embeddings)
+
+    def first_token(self) -> int | None:
+        first = super().first_token()
+        return None if first == self.checkpoint.tokenizer_files.pad_token() else first  # as the reference does
+
+    def check_tensors(self) -> None:
+        super().check_tensors()
+        checkpoint, yes = self.checkpoint, self.yes_token()
+        if (score := checkpoint.settings.logit_score) is not None and score != LogitScore(yes, None):
+            raise CheckpointError(
+                f"{checkpoint.folder}: modules.json scores with {score}, but the {self.name} family with the logit of "
+                f"'Yes' alone, which is token {yes}: use sentence-transformers for this model"
+            )
+        if HEAD not in checkpoint.tensors:
+            if not self.config.tie_word_embeddings:
+                raise WeightsError(
+                    f"{checkpoint.folder} lacks {HEAD}, but config.json has tie_word_embeddings false, so that the "
+                    "embeddings are not the head: use the complete model"
+                )
+        elif self.config.tie_word_embeddings and self._differ(yes):
+            raise WeightsError(
+                f"{checkpoint.folder}: config.json has tie_word_embeddings true, or does not say, so that the "
+                f"embeddings are the head; but {HEAD} differs from them: set it to false to use {HEAD}"
+            )
+
+    def _differ(self, row: int) -> bool:
+        """Whether head and embeddings, where both are stored, have another `row`."""
+        stored = self.checkpoint.tensors
+        if EMBEDDINGS not in stored or stored[EMBEDDINGS].shape[0] <= row:
+            return False  # which the loading of tensors says better
+        if stored[HEAD].shape != stored[EMBEDDINGS].shape:
+            return True
+        rows = dict(self.checkpoint.read_tensors(dict.fromkeys((HEAD, EMBEDDINGS), slice(row, row + 1))))
+        return not torch.equal(rows[HEAD], rows[EMBEDDINGS])
 
 
 class GemmaModel(DecoderModel):
     """The stack and one row of the head: the logits of the 256,000 other tokens are never worked out."""
+
+    ignored = (*DecoderModel.ignored, re.escape(HEAD))  # a tied head may be written out as well
 
     def __init__(self, shape: DecoderShape, layers: int, yes: int, *, tied: bool) -> None:
         super().__init__(shape, layers)
@@ -64,5 +105,5 @@ class GemmaModel(DecoderModel):
         targets = self.stack_targets()
         if self.row is not None:
             vocabulary, width = self.stack.words.weight.shape
-            targets["lm_head.weight"] = Target(self.row, (vocabulary, width), row=self.yes)
+            targets[HEAD] = Target(self.row, (vocabulary, width), row=self.yes)
         return targets

@@ -53,5 +53,5 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_file_is_no_folder() -> None:
-    with pytest.raises(CheckpointError, match=r"config\.json is a file: give the folder that holds it"):
+    with pytest.raises(CheckpointError, match=r"config\.json is a file: give a folder with"):
         find_checkpoint(ModelSource(CHECKPOINTS / "encoder" / "config.json"))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bge_rerank_integrations.errors import ClosedError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
-from bge_rerank_integrations.model.weights import Target, load_weights
+from bge_rerank_integrations.model.weights import Target, check_weights, load_weights
 
 STORED = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.tensor([1.0, 2.0, 3.0])}
 
@@ -29,7 +29,9 @@ def load(folder: Path, targets: Mapping[str, Target], ignored: Iterable[str] = (
     event = Event()
     if abandoned:
         event.set()
-    load_weights(Checkpoint(folder), targets, tuple(ignored), event)
+    checkpoint = Checkpoint(folder)
+    check_weights(checkpoint, targets, tuple(ignored))
+    load_weights(checkpoint, targets, event)
 
 
 def empty(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
