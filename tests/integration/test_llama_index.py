@@ -321,6 +321,30 @@ def test_the_retrieval_score_reaches_no_prompt(index: VectorStoreIndex, encoder:
     assert places == sorted(places)
 
 
+@both_ways
+async def test_of_two_in_a_row_the_retrievers_score_is_kept(rerank: Any, encoder: Scorer) -> None:
+    first = BGERerank(scorer=encoder.with_options(max_length=8), top_n=6, keep_retrieval_score=True)
+    second = BGERerank(scorer=encoder, top_n=None, keep_retrieval_score=True)
+    found = await result(rerank(first, scored(), query_str=QUERY))
+    found = await result(rerank(second, SimilarityPostprocessor(similarity_cutoff=-9).postprocess_nodes(found), QUERY))
+    assert len(found) == 6
+    retrieved = {node.node_id: node.score for node in scored()}
+    assert {node.node_id: node.metadata["retrieval_score"] for node in found}.items() <= retrieved.items()
+    assert all(node.node.excluded_llm_metadata_keys == ["retrieval_score"] for node in found)
+    again = await result(rerank(second.with_options(keep_retrieval_score=False), found, query_str=QUERY))
+    assert ranking(again) == [(name, pytest.approx(score, abs=1e-5)) for name, score in ranking(found)]
+    assert all(node.metadata["retrieval_score"] == retrieved[node.node_id] for node in again)
+
+
+def test_a_score_that_was_stored_with_its_node_stays(encoder: Scorer) -> None:
+    """As documented: nothing tells it from that of a reranker before, so users remove it before they store nodes."""
+    stored = TextNode(text="Paris", metadata={"retrieval_score": 0.9})
+    reranker = BGERerank(scorer=encoder, keep_retrieval_score=True)
+    (found,) = reranker.postprocess_nodes([NodeWithScore(node=stored, score=0.1)], query_str=QUERY)
+    assert found.metadata["retrieval_score"] == 0.9
+    assert stored.excluded_llm_metadata_keys == []
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("kind", [TextNode, Node, ImageNode, lambda: IndexNode(index_id="i", text="")], ids=str)
 def test_nodes_without_text_or_score_are_scored_as_blank(kind: Any, keep: bool, encoder: Scorer) -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from bge_rerank_integrations import Ranked, Scorer, langchain, llama_index, load_scorer
 from bge_rerank_integrations.protocol import ScorerProtocol
 
@@ -9,6 +11,14 @@ langchain.BGERerank(model="demo", compress_layers=4, scale="sigmoid", top_n=None
 llama_index.BGERerank(model="demo", compress_layers=4, scale="sigmoid", top_n=None)
 langchain.BGECrossEncoder(model="demo", devices=["cpu", "cpu"], timeout=3)
 langchain.BGERerank(model="demo", compress_layers=(4, 8), cutoff_layer=28, head_index="layer", score_threshold=0.5)
+langchain.BGERerank(model="demo", devices=0, dtype=torch.bfloat16)
+llama_index.BGERerank(model="demo", devices=torch.device("cpu"), dtype="bf16")
+langchain.BGECrossEncoder(model="demo", devices=[0, torch.device("cpu"), "cpu"])
+load_scorer("demo", devices=torch.device("cpu"), dtype=torch.float32, compress_layers=4)
+load_scorer("demo", devices=[0, 1])
+compressor: langchain.BGERerank = langchain.BGERerank(model="demo").with_options(top_n=5, score_threshold=0.5)
+postprocessor: llama_index.BGERerank = llama_index.BGERerank(model="demo").with_options(top_n=None, scale="sigmoid")
+encoder: langchain.BGECrossEncoder = langchain.BGECrossEncoder(model="demo").with_options(max_length=64)
 
 
 async def use(scorer: Scorer, texts: Sequence[str]) -> list[Ranked]:
