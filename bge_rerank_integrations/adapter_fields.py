@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field as Option
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -23,6 +24,7 @@ from bge_rerank_integrations.model.families import check_family
 from bge_rerank_integrations.options import (
     GROUPS,
     NUMBER_LISTS,
+    SECRETS,
     EngineSettings,
     ModelSource,
     Placement,
@@ -39,9 +41,10 @@ from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
 from bge_rerank_integrations.ranking import check_threshold, describe
 
 
-def _plain(value: Any) -> Any:
-    """A default as it is read back from JSON."""
-    return list(value) if isinstance(value, tuple) else value
+def _field(option: Option[Any]) -> Any:
+    """An option as a field, with its default as it is read back from JSON. A secret is neither shown nor written."""
+    default = list(option.default) if isinstance(option.default, tuple) else option.default
+    return Field(default=default, exclude=not option.repr, repr=option.repr)
 
 
 if TYPE_CHECKING:
@@ -53,7 +56,7 @@ else:
     _Options = create_model(
         "_Options",
         **{
-            field.name: (get_type_hints(group)[field.name], _plain(field.default))
+            field.name: (get_type_hints(group)[field.name], _field(field))
             for group in GROUPS
             for field in fields(group)
             if field.name != "model"
@@ -68,7 +71,11 @@ class ScorerFields(_Options):
     """Which model, and how it scores: the arguments of `load_scorer` as fields. Nothing is loaded before first use."""
 
     model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), validate_assignment=True
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+        validate_assignment=True,
+        hide_input_in_errors=True,  # or an error about one field would show all, `token` too
     )
 
     model: str | None = Field(default=None, min_length=1)  # type: ignore[assignment]
@@ -169,6 +176,11 @@ class ScorerFields(_Options):
         """The fields as JSON, to make an equal adapter from."""
         self._check_savable()
         return super().model_dump_json(**kwargs)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """What is pickled, without secrets."""
+        state = BaseModel.__getstate__(self)
+        return {**state, "__dict__": {name: None if name in SECRETS else v for name, v in state["__dict__"].items()}}
 
     def _check_savable(self) -> None:
         """Say now, not when it is read again, that a loaded scorer cannot be written down."""

@@ -47,8 +47,8 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
         return "BGERerank"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the callbacks, which belong to this process; the inherited method would take them from `self` too."""
-        state = BaseModel.__getstate__(self)
+        """Without the callbacks, which belong to this process; the inherited method takes them from `self` too."""
+        state = super().__getstate__()
         return {**state, "__dict__": {k: v for k, v in state["__dict__"].items() if k != "callback_manager"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

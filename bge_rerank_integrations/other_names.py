@@ -8,6 +8,7 @@ HINTS = {
     **dict.fromkeys(("model_name", "model_name_or_path", "model_id"), "model"),
     **dict.fromkeys(("device", "device_map", "target_devices"), "devices"),
     **dict.fromkeys(("cache_folder", "model_cache_dir"), "cache_dir"),
+    **dict.fromkeys(("use_auth_token", "hf_token", "api_key"), "token"),
     **dict.fromkeys(("cutoff_layers", "cutoff"), "cutoff_layer"),
     "compress_layer": "compress_layers",
     "use_fp16": "dtype='float16'",

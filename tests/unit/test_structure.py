@@ -30,7 +30,7 @@ FLOORS = (
     ("model.families.base",),
     ("model.hub", "model.weights", "model.inputs", "model.packing"),
     ("model.cutting",),
-    ("model.checkpoint", "model.devices", "model.nn*"),
+    ("model.checkpoint", "model.devices", "model.download", "model.hub_reasons", "model.nn*"),
     ("model.families",),
     ("engine.deadline",),
     ("engine.engine",),
