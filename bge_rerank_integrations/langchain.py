@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as error:
     from bge_rerank_integrations.errors import MissingExtraError
 
-    raise MissingExtraError("langchain-core", "langchain") from error
+    raise MissingExtraError(["langchain-core"], "langchain") from error
 
 from bge_rerank_integrations.adapter_fields import RerankFields, ScorerFields
 from bge_rerank_integrations.ranking import Ranked, check_top_n, describe

@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError as error:
     from bge_rerank_integrations.errors import MissingExtraError
 
-    raise MissingExtraError("llama-index-core", "llama-index") from error
+    raise MissingExtraError(["llama-index-core"], "llama-index") from error
 
 from bge_rerank_integrations.adapter_fields import RerankFields
 from bge_rerank_integrations.ranking import Ranked, describe

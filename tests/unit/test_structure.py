@@ -167,7 +167,7 @@ except ImportError as error:
 """
     said = run(code)
     assert said.startswith("MissingExtraError")
-    assert f"pip install 'bge-rerank-integrations[{extra}]'" in said
+    assert said.endswith(f"pip install {missing.replace('_', '-')}{'-core' * (extra == 'llama-index')}")
     assert "\n" not in said
 
 
