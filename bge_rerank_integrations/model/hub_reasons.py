@@ -15,9 +15,14 @@ class Stalled(Exception):
 
 def address_of(endpoint: str) -> str:
     """The endpoint as messages show it, without credentials, and the proxy on the way to it."""
-    parts = urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise HubError(f"HF_ENDPOINT={endpoint!r} is not an address: write it as https://{endpoint.split('//')[-1]}")
+    try:
+        parts = urlsplit(endpoint)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        known = False
+    if not known:
+        rest = endpoint.rpartition("//")[2].rpartition("@")[2]
+        raise HubError(f"HF_ENDPOINT={rest!r} is not an address: write it with its scheme, as in https://{rest}")
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -254,11 +257,28 @@ def test_a_part_in_the_cache_is_not_the_model(fetch: Callable[..., Path]) -> Non
             fetch(hub(where.endpoint, offline=True))
 
 
-@pytest.mark.parametrize("endpoint", ["hf-mirror.com", "//hf-mirror.com", "", "ftp://hf-mirror.com", "localhost:8080"])
+@pytest.mark.parametrize(
+    "endpoint", ["hf-mirror.com", "//hf-mirror.com", "", "ftp://hf-mirror.com", "localhost:8080", "http://[::1"]
+)
 def test_an_endpoint_without_a_scheme(endpoint: str, fetch: Callable[..., Path]) -> None:
-    with pytest.raises(HubError, match="is not an address: write it as https://") as raised:
+    with pytest.raises(HubError, match="is not an address: write it with its scheme, as in https://") as raised:
         fetch(hub(endpoint))
     assert "\n" not in str(raised.value)
+
+
+def test_the_environment_says_where_to_ask_and_how_long_to_wait() -> None:
+    """In a process of its own, because huggingface_hub reads it when it is imported."""
+    wanted = {
+        "HF_ENDPOINT": "https://hf-mirror.com/",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_ETAG_TIMEOUT": "3",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "4",
+    }
+    code = "from bge_rerank_integrations.model.download import Hub; print(Hub.of_environment())"
+    said = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **wanted}, capture_output=True, text=True, check=True
+    ).stdout
+    assert said.strip() == str(Hub("https://hf-mirror.com", offline=True, answer=3, pause=24))
 
 
 def test_a_proxy_is_named_and_credentials_are_not(fetch: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
