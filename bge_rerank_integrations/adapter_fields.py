@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import Field as Option
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -27,6 +28,7 @@ from bge_rerank_integrations.options import (
     ENGINE_NUMBERS,
     GROUPS,
     NUMBER_LISTS,
+    SECRETS,
     WHOLE_NUMBERS,
     EngineSettings,
     ModelSource,
@@ -43,9 +45,10 @@ from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
 from bge_rerank_integrations.ranking import check_threshold, describe
 
 
-def _plain(value: Any) -> Any:
-    """A default as it is read back from JSON."""
-    return list(value) if isinstance(value, tuple) else value
+def _field(option: Option[Any]) -> Any:
+    """An option as a field, with its default as it is read back from JSON. A secret is neither shown nor written."""
+    default = list(option.default) if isinstance(option.default, tuple) else option.default
+    return Field(default=default, exclude=not option.repr, repr=option.repr)
 
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ else:
     _Options = create_model(
         "_Options",
         **{
-            field.name: (get_type_hints(group)[field.name], _plain(field.default))
+            field.name: (get_type_hints(group)[field.name], _field(field))
             for group in GROUPS
             for field in fields(group)
             if field.name != "model"
@@ -86,6 +89,7 @@ class ScorerFields(_Options):
         protected_namespaces=(),
         validate_assignment=True,
         ser_json_inf_nan="constants",  # a threshold of infinity must not be read back as none
+        hide_input_in_errors=True,  # or an error about one field would show all, `token` too
     )
 
     model: str | None = Field(default=None, min_length=1)  # type: ignore[assignment]
@@ -223,6 +227,11 @@ class ScorerFields(_Options):
         self._check_savable()
         return super().model_dump_json(**kwargs)
 
+    def __getstate__(self) -> dict[Any, Any]:
+        """What is pickled, without secrets."""
+        state = BaseModel.__getstate__(self)
+        return {**state, "__dict__": {name: None if name in SECRETS else v for name, v in state["__dict__"].items()}}
+
     def _check_savable(self) -> None:
         """Say now, not when it is read again, that a loaded scorer cannot be written down."""
         if self.scorer is not None:
@@ -338,7 +347,9 @@ def _said(error: Any) -> str:
         return str(error["ctx"]["error"])  # our own, which names the value
     if error["type"] == "no_such_attribute":
         return f"there is no field {error['ctx']['attribute']} to set"
-    return f"{error['loc'][0]}={describe(error['input'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    name = error["loc"][0]
+    value = "" if name in SECRETS else f"={describe(error['input'])}"
+    return f"{name}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
 def _count(value: object, name: str) -> object:

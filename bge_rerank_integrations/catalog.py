@@ -8,6 +8,7 @@ from typing import Literal
 from bge_rerank_integrations.errors import OptionError
 
 Language = Literal["english", "chinese", "multilingual"]
+Lang = Literal["en", "zh"]
 Priority = Literal["balanced", "efficiency", "performance"]
 
 
@@ -24,6 +25,10 @@ class CatalogModel:
     """Tokens its positions allow."""
     licence: str
     good_for: str
+    languages_zh: str
+    """`languages` in Chinese."""
+    good_for_zh: str
+    """`good_for` in Chinese."""
 
 
 MODELS = (
@@ -36,6 +41,8 @@ MODELS = (
         context=512,
         licence="MIT",
         good_for="small and fast; easy to deploy",
+        languages_zh="中文和英文",
+        good_for_zh="小而快，易于部署",
     ),
     CatalogModel(
         "BAAI/bge-reranker-large",
@@ -46,6 +53,8 @@ MODELS = (
         context=512,
         licence="MIT",
         good_for="more accurate than base, still easy to deploy",
+        languages_zh="中文和英文",
+        good_for_zh="比 base 更准确，同样易于部署",
     ),
     CatalogModel(
         "BAAI/bge-reranker-v2-m3",
@@ -56,6 +65,8 @@ MODELS = (
         context=8192,
         licence="Apache-2.0",
         good_for="the place to start: many languages, long texts, fast",
+        languages_zh="多语言",
+        good_for_zh="首选的起点：支持多种语言和长文本，推理快",
     ),
     CatalogModel(
         "BAAI/bge-reranker-v2-gemma",
@@ -66,6 +77,8 @@ MODELS = (
         context=8192,
         licence="Apache-2.0",
         good_for="quality in English and other languages",
+        languages_zh="多语言",
+        good_for_zh="英文和多语言场景下效果好",
     ),
     CatalogModel(
         "BAAI/bge-reranker-v2-minicpm-layerwise",
@@ -76,6 +89,8 @@ MODELS = (
         context=2048,
         licence="Apache-2.0",
         good_for="quality with a dial: score after any layer from 8 to 40",
+        languages_zh="多语言，中文和英文最佳",
+        good_for_zh="效果好且可调节：可选择第 8 至 40 层中的任意一层输出分数",
     ),
     CatalogModel(
         "BAAI/bge-reranker-v2.5-gemma2-lightweight",
@@ -86,6 +101,8 @@ MODELS = (
         context=8192,
         licence="Gemma",
         good_for="the largest, with two dials: early layers and merged passage tokens",
+        languages_zh="多语言",
+        good_for_zh="最大的模型，有两种调节方式：提前从较低的层输出分数，合并段落的 token",
     ),
 )
 
@@ -116,3 +133,27 @@ def recommend(language: Language = "multilingual", priority: Priority = "balance
     group = "multilingual" if language == "multilingual" else "chinese or english"
     by_name = {model.name: model for model in MODELS}
     return [by_name[name] for name in _GUIDE[priority][group]]
+
+
+_ADVICE: dict[Lang, str] = {
+    "en": "For {language} texts, {priority}: try {names}. Then test on your own data.",
+    "zh": "{language}文本，{priority}：先试 {names}。然后在自己的数据上测试。",
+}
+_THEN: dict[Lang, str] = {"en": ", then ", "zh": "，再试 "}
+_CHINESE = {
+    "english": "英文",
+    "chinese": "中文",
+    "multilingual": "多语言",
+    "balanced": "兼顾效果与效率",
+    "efficiency": "效率优先",
+    "performance": "效果优先",
+}
+
+
+def advice(language: Language = "multilingual", priority: Priority = "balanced", lang: Lang = "en") -> str:
+    """What `recommend` says, as a sentence in English ("en") or Chinese ("zh")."""
+    if lang not in _ADVICE:
+        raise OptionError(f"lang={lang!r}: use 'en' or 'zh'")
+    names = _THEN[lang].join(model.name for model in recommend(language, priority))
+    words = (_CHINESE[language], _CHINESE[priority]) if lang == "zh" else (language, priority)
+    return _ADVICE[lang].format(language=words[0], priority=words[1], names=names)

@@ -20,6 +20,8 @@ A wrong argument (a text that is no string, a negative `top_n`) is a plain `Type
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class RerankError(Exception):
     """The root: `except RerankError` catches everything this package raises on its own account."""
@@ -74,7 +76,15 @@ class OutOfMemory(RerankError):
 
 
 class MissingExtraError(RerankError, ImportError):
-    """An optional dependency is not installed."""
+    """Optional dependencies are not installed; the message has a command that installs them, wherever this package is
+    from.
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed: pip install 'bge-rerank-integrations[{extra}]'")
+    Args:
+        packages: as `pip install` takes them.
+        extra: what brings them when this package is installed with it.
+    """
+
+    def __init__(self, packages: Sequence[str], extra: str) -> None:
+        super().__init__(
+            f"{', '.join(packages)}: not installed, and {extra!r} needs it. Run: pip install {' '.join(packages)}"
+        )

@@ -32,12 +32,12 @@ MODULES = {
 def require(extra: str) -> None:
     """Check that the modules of an extra are installed, without importing them.
 
-    What needs an extra calls this before its own imports, so that the first missing module is one line and not a
-    traceback, and is found before hours of work.
+    What needs an extra calls this before its own imports, so that missing modules are one line and not a traceback, and
+    are found before hours of work.
 
     Raises:
-        MissingExtraError: names the first package that is not installed, and the extra.
+        MissingExtraError: names all packages that are not installed, and the extra.
     """
-    for module, package in MODULES[extra].items():
-        if find_spec(module) is None:
-            raise MissingExtraError(package, extra)
+    missing = [package for module, package in MODULES[extra].items() if find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(missing, extra)

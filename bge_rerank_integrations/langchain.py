@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError as error:
     from bge_rerank_integrations.errors import MissingExtraError
 
-    raise MissingExtraError("langchain-core", "langchain") from error
+    raise MissingExtraError(["langchain-core"], "langchain") from error
 
 from bge_rerank_integrations.adapter_fields import AS_SET, RerankFields, ScorerFields
 from bge_rerank_integrations.ranking import Ranked, check_query, check_top_n, checked_pairs, describe

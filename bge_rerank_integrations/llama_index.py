@@ -17,7 +17,7 @@ try:
 except ModuleNotFoundError as error:
     from bge_rerank_integrations.errors import MissingExtraError
 
-    raise MissingExtraError("llama-index-core", "llama-index") from error
+    raise MissingExtraError(["llama-index-core"], "llama-index") from error
 
 from bge_rerank_integrations.adapter_fields import RerankFields
 from bge_rerank_integrations.ranking import Ranked, check_query, describe
@@ -63,8 +63,8 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
         return mode.value  # YAML knows no enums
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the callbacks, which belong to this process; the inherited method would take them from `self` too."""
-        state = BaseModel.__getstate__(self)
+        """Without the callbacks, which belong to this process; the inherited method takes them from `self` too."""
+        state = super().__getstate__()
         return {**state, "__dict__": {k: v for k, v in state["__dict__"].items() if k != "callback_manager"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

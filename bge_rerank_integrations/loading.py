@@ -40,6 +40,7 @@ def load_scorer(
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
+    token: str | bool | None = None,
     devices: Device | Sequence[Device] | None = None,
     dtype: Dtype = "auto",
     max_length: int = 512,
@@ -67,6 +68,8 @@ def load_scorer(
             "demo-lightweight".
         family: "encoder", "llm", "layerwise" or "lightweight"; None: read from the checkpoint itself.
         revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
+        token: for private and gated models; None: the one in `HF_TOKEN` or of `hf auth login`. It is neither shown nor
+            pickled.
         devices: such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else
             the CPU. 0 is "cuda:0", and a `torch.device` will do.
         dtype: "float32", "float16", "bfloat16", or torch's own; "auto": float32 on the CPU, half precision on a GPU.

@@ -59,6 +59,20 @@ class ModelSource:
     """Where downloads are kept; None: the hub's default."""
     local_files_only: bool = False
     """Never ask the hub."""
+    token: str | bool | None = field(default=None, repr=False)
+    """For private and gated models on the hub; None, True: the one in `HF_TOKEN` or of `hf auth login`; False: none. It
+    is not shown, and neither saved nor pickled."""
+
+    def __post_init__(self) -> None:
+        token = self.token
+        if not (token is None or isinstance(token, bool) or (isinstance(token, str) and token.isascii())):
+            raise OptionError("token is neither a string of ASCII characters nor True, False or None")
+        if isinstance(token, str) and (not token or not token.isprintable() or " " in token):
+            raise OptionError("token is empty, or has white space or control characters: give it as the hub shows it")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled, which must not carry secrets to where others read them."""
+        return {name: value for name, value in self.__dict__.items() if name not in SECRETS}
 
 
 @frozen
@@ -160,6 +174,8 @@ class ScoringOptions:
 Group = TypeVar("Group", ModelSource, Placement, EngineSettings, ScoringOptions)
 GROUPS = (ModelSource, Placement, EngineSettings, ScoringOptions)
 """All options."""
+SECRETS = tuple(field.name for group in GROUPS for field in fields(group) if not field.repr)
+"""Options that are never shown, saved or pickled."""
 
 
 def names(group: type[Any]) -> tuple[str, ...]:

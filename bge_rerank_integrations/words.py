@@ -11,7 +11,7 @@ try:
     import bm25s as bm25s
     import Stemmer
 except ModuleNotFoundError as error:
-    raise MissingExtraError("bm25s or PyStemmer", "demo") from error
+    raise MissingExtraError(["bm25s", "PyStemmer"], "demo") from error
 
 UNSPACED = re.compile(
     "["

@@ -70,7 +70,7 @@ def plot(report: Report, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise MissingExtraError("matplotlib", "plot") from error
+        raise MissingExtraError(["matplotlib"], "plot") from error
     names = list(dict.fromkeys(timing.peer for timing in report.timings if timing.seconds))
     figure = Figure(figsize=(2.5 + 2 * len(report.work), 4), layout="constrained")
     axes = figure.subplots()

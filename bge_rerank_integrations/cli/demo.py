@@ -16,9 +16,9 @@ def demo(
     top_n: Annotated[int, typer.Option(min=1, help="Passages to show for each question.")] = 5,
     device: DeviceOption = None,
 ) -> None:
-    """Rerank real passages, retrieved from the Python language reference, through LangChain and LlamaIndex."""
+    """Rerank real passages of Python's documentation through LangChain and LlamaIndex, and show before and after."""
     from bge_rerank_integrations.demo import show
     from bge_rerank_integrations.loading import load_scorer
 
     with load_scorer(model, devices=device) as scorer:
-        show.run(scorer, model, query or show.QUESTIONS, top_n, Console())
+        show.run(scorer, model, query or None, top_n, Console())

@@ -8,26 +8,37 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+HEADINGS = {
+    "en": ("Published BGE rerankers", "model", "size\ntokens", "languages: good for"),
+    "zh": ("已发布的 BGE 重排序模型", "模型", "参数量\ntoken 数", "语言：适用场景"),
+}
+
 
 def models(
-    language: Annotated[str, typer.Option(help="english, chinese or multilingual.")] = "multilingual",
+    language: Annotated[str, typer.Option(help="Of your texts: english, chinese or multilingual.")] = "multilingual",
     priority: Annotated[str, typer.Option(help="balanced, efficiency or performance.")] = "balanced",
+    lang: Annotated[str, typer.Option(help="Of what is printed: en or zh.")] = "en",
 ) -> None:
     """List the six published models, and which of them the publisher recommends."""
-    from bge_rerank_integrations.catalog import MODELS, recommend
+    from bge_rerank_integrations.catalog import MODELS, advice, recommend
 
-    chosen = [model.name for model in recommend(language, priority)]  # type: ignore[arg-type]  # checked there
-    table = Table(title="Published BGE rerankers", title_justify="left", show_lines=True)
-    table.add_column("model", no_wrap=True)
-    table.add_column("size\ntokens", justify="right")
-    table.add_column("languages: good for")
+    said = advice(language, priority, lang)  # type: ignore[arg-type]  # checked there
+    chosen = [model.name for model in recommend(language, priority)]  # type: ignore[arg-type]
+    title, *columns = HEADINGS[lang]
+    table = Table(title=title, title_justify="left", show_lines=True)
+    table.add_column(columns[0], no_wrap=True)
+    table.add_column(columns[1], justify="right")
+    table.add_column(columns[2], overflow="fold")  # Chinese has no spaces to break lines at
     for model in MODELS:
         name = f"[bold green]{model.name}[/]" if model.name in chosen else model.name
+        speaks, good_for = (
+            (f"{model.languages_zh}：", model.good_for_zh) if lang == "zh" else (f"{model.languages}: ", model.good_for)
+        )
         table.add_row(
             f"{name}\n[dim]{model.family} · {model.base_model} · {model.licence}[/]",
             f"{model.parameters}\n{model.context:,}",
-            f"[dim]{model.languages}:[/] {model.good_for}",
+            f"[dim]{speaks}[/]{good_for}",
         )
     console = Console()
     console.print(table)
-    console.print(f"For {language} texts, {priority}: try {', then '.join(chosen)}. Then test on your own data.")
+    console.print(said)

@@ -33,10 +33,16 @@ class Query:
 
 def load_evaluation_set() -> tuple[list[str], list[Query]]:
     """The texts of the frozen corpus, and the queries about it."""
+    passages, queries = load_passages()
+    return [passage.text for passage in passages], queries
+
+
+def load_passages() -> tuple[list[Passage], list[Query]]:
+    """The frozen corpus with its headings, and the queries about it."""
     with gzip.open(EVALUATION, "rt", encoding="utf-8") as file:
         corpus, *queries = map(json.loads, file)
-    texts = [text for _, _, text in corpus["corpus"]]
-    return texts, [Query(row["query"], row["kind"], tuple(row["relevant"])) for row in queries]
+    passages = [Passage(*row) for row in corpus["corpus"]]
+    return passages, [Query(row["query"], row["kind"], tuple(row["relevant"])) for row in queries]
 
 
 def load_questions(passages: Sequence[Passage]) -> list[Query]:

@@ -16,6 +16,7 @@ from typing import Any
 from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.options import (
     NUMBER_LISTS,
+    SECRETS,
     SWITCHES,
     TEXTS,
     WHOLE_NUMBERS,
@@ -33,7 +34,7 @@ else:
     import tomli as tomllib
 
 OPTIONS = names(ScoringOptions)
-LOADING = tuple(name for name in (*names(Placement), *names(ModelSource)) if name != "model")
+LOADING = tuple(name for name in (*names(Placement), *names(ModelSource)) if name not in ("model", *SECRETS))
 FIRST_STAGE = "first stage"
 """What the row without a reranker is called; no configuration may be."""
 KEYS = (*OPTIONS, *LOADING, "name")
@@ -171,6 +172,8 @@ def _numbers(key: str, text: str) -> int | list[int]:
 def _expanded(settings: dict[str, Any]) -> list[Configuration]:
     """One configuration for each combination of the swept options."""
     for key in settings:
+        if key in SECRETS:
+            raise OptionError(f"{key} is no setting of a configuration, since those are written down: set HF_TOKEN")
         if key not in ("model", *KEYS):
             raise OptionError(f"{key!r} is not a setting of a configuration: use model, {', '.join(KEYS)}")
     if isinstance(settings.get("model"), os.PathLike):

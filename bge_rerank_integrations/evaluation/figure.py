@@ -34,7 +34,7 @@ def draw(every_row: Sequence[Row], title: str, depth: int, path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
     except ModuleNotFoundError as error:
-        raise MissingExtraError("matplotlib", "evaluate") from error
+        raise MissingExtraError(["matplotlib"], "evaluate") from error
 
     first, *rows = sorted(every_row, key=lambda row: (bool(row.settings), -row.metrics[QUALITY].value))
     drawn = [first, *rows]

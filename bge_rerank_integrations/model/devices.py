@@ -10,6 +10,17 @@ import torch
 from bge_rerank_integrations.errors import DeviceError, OptionError
 from bge_rerank_integrations.options import Device, Dtype, device_names
 
+PLUG_INS = {
+    "npu": "Ascend NPUs by the plug-in torch_npu",
+    "musa": "GPUs of Moore Threads by the plug-in torch_musa",
+    "xpu": "Intel's GPUs by a backend of their own",
+    "hpu": "Gaudi accelerators by Intel's plug-in habana_frameworks",
+    "mlu": "Cambricon's accelerators by the plug-in torch_mlu",
+    "gcu": "Enflame's accelerators by the plug-in torch_gcu",
+    "xla": "TPUs by the plug-in torch_xla",
+}
+"""Accelerators that torch can use and this package does not, and how torch reaches them."""
+
 
 def choose_devices(devices: Device | Sequence[Device] | None) -> list[torch.device]:
     """Where to put the model; one device unless several are named, and never one that is not there."""
@@ -25,6 +36,12 @@ def choose_devices(devices: Device | Sequence[Device] | None) -> list[torch.devi
 def _device(name: Any) -> torch.device:
     if not isinstance(name, (str, torch.device)):
         raise DeviceError(f"device {name!r}: use a name such as 'cpu' or 'cuda:0'")
+    kind = str(name).partition(":")[0]
+    if kind in PLUG_INS:
+        raise DeviceError(
+            f"device {str(name)!r} is not supported: torch reaches {PLUG_INS[kind]}, with which nothing here was ever "
+            "tested. Use 'cpu', 'cuda:N' or 'mps'"
+        )
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from bge_rerank_integrations.errors import CheckpointError, HubError, RerankError
+from bge_rerank_integrations.errors import CheckpointError, RerankError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.download import download
 from bge_rerank_integrations.model.json_file import read_json
 from bge_rerank_integrations.model.lora import Adapter, is_adapter, merged
 from bge_rerank_integrations.model.tokenizer_files import TokenizerFiles
@@ -92,36 +93,4 @@ def _find_folder(source: ModelSource) -> Path:
         raise CheckpointError(
             f"{name} is not a folder here, and not a hub id, which has the form 'owner/name': check the path"
         )
-    return _from_hub(source, name)
-
-
-def _from_hub(source: ModelSource, name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = snapshot_download(
-            name,
-            revision=source.revision,
-            cache_dir=None if source.cache_dir is None else str(source.cache_dir),
-            local_files_only=source.local_files_only,
-            allow_patterns=HUB_FILES,
-        )
-    except HFValidationError as error:
-        raise CheckpointError(f"{name} is not a folder here and not a hub id: {error}") from error
-    except LocalEntryNotFoundError as error:
-        reason = "local_files_only is set" if source.local_files_only else "the hub cannot be reached"
-        raise HubError(
-            f"{name} is not in the hub's cache ({source.cache_dir or 'the default one'}) and {reason}: connect, or "
-            f"fetch it elsewhere with `hf download {name}` and give its folder or cache_dir"
-        ) from error
-    except HfHubHTTPError as error:
-        raise HubError(
-            f"the hub refused {name} at revision {source.revision or 'main'}: {error}. "
-            "Check the name, the revision and your token"
-        ) from error
-    except OSError as error:
-        raise HubError(
-            f"{name} could not be fetched: {error}. Check the connection and the disk, then try again"
-        ) from error
-    return Path(folder)
+    return download(source, name, HUB_FILES)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from bge_rerank_integrations import load_scorer
+from bge_rerank_integrations.catalog import MODELS, advice
 from bge_rerank_integrations.cli import main
 from bge_rerank_integrations.cli.rank import rank as rank_command
 from bge_rerank_integrations.options import ScoringOptions, names
@@ -315,6 +316,16 @@ def test_models(bge_rerank: Run) -> None:
     assert finished.returncode == 0
     assert finished.stdout.count("BAAI/") >= 8
     assert bge_rerank("models", "--language", "klingon").returncode == 1
+
+
+def test_models_in_chinese(bge_rerank: Run) -> None:
+    finished = bge_rerank("models", "--lang", "zh", "--language", "chinese")
+    cells = re.sub(r"[\s│]", "", finished.stdout)
+    assert finished.returncode == 0
+    assert all(model.name in cells for model in MODELS)
+    assert advice("chinese", "balanced", "zh").replace(" ", "") in cells
+    assert "…" not in cells  # nothing is cut off
+    assert bge_rerank("models", "--lang", "de").returncode == 1
 
 
 def test_version(bge_rerank: Run) -> None:

@@ -13,6 +13,9 @@ from transformers import XLMRobertaForSequenceClassification
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.cli import main
 from bge_rerank_integrations.corpus import language_reference
+from bge_rerank_integrations.demo.evaluation_set import load_evaluation_set
+from bge_rerank_integrations.demo.figures import Figures, load_figures, rank_of
+from bge_rerank_integrations.demo.show import CANDIDATES, QUESTIONS
 from bge_rerank_integrations.model.hub import find_checkpoint
 from bge_rerank_integrations.options import ModelSource
 from bge_rerank_integrations.retrieval import BM25Index
@@ -89,16 +92,69 @@ def test_bm25_of_texts_without_words(texts: list[str]) -> None:
     assert index.search("cat", 10) == []
 
 
-def test_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(
-        sys, "argv", ["bge-rerank", "demo", "--query", "how do decorators work", "--query", "xyzzy", "--top-n", "4"]
-    )
+def demonstrate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What `bge-rerank demo` prints, as one line."""
+    monkeypatch.setattr(sys, "argv", ["bge-rerank", "demo", *arguments])
     monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setenv("COLUMNS", "200")
     with pytest.raises(SystemExit) as stopped:
         main()
-    said = " ".join(capsys.readouterr().out.split())
     assert not stopped.value.code
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = demonstrate(monkeypatch, capsys, "--top-n", "1")
     assert "demonstration model" in said
     assert "before: BM25" in said
-    assert "the same ranking" in said
+    assert said.count("the same ranking") == len(QUESTIONS)
+    assert said.count("Answer: ") == len(QUESTIONS)  # each is the first, and the only one shown
+    assert "The answer was at 24 and is at 1." in said
+    assert "All 533 questions of the evaluation set, measured with demo" in said
+    assert "moves down for 122" in said
+
+
+def test_a_question_that_the_demonstration_cannot_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("xyzzy", "如何定义一个函数？", "what is функция [/]", "वर्ग कैसे बनाएं")
+    said = demonstrate(monkeypatch, capsys, *(word for question in asked for word in ("--query", question)))
     assert "xyzzy: no passage shares a word with it" in said
+    assert "如何定义一个函数？: demo cannot read 如何定义一个函数, in a script that it has not seen" in said
+    assert "what is функция [/]: demo cannot read функция" in said
+    assert "demo cannot read वर" in said
+    assert "the same ranking" not in said
+
+
+def test_the_answers_to_the_questions_that_are_shown_move_up(demo: Scorer) -> None:
+    texts, queries = load_evaluation_set()
+    index = BM25Index(texts)
+    answers = {query.text: query.relevant for query in queries}
+    for question in QUESTIONS:
+        found = [place for place, _ in index.search(question, CANDIDATES)]
+        ranked = demo.rank(question, [texts[place] for place in found])
+        before = rank_of(answers[question], found)
+        after = rank_of(answers[question], [found[result.index] for result in ranked])
+        assert 1 <= after <= 3 < before
+
+
+def test_the_figures_are_those_of_the_model(demo: Scorer) -> None:
+    """A sample of them: all would take minutes."""
+    texts, queries = load_evaluation_set()
+    figures = load_figures("demo")
+    assert figures is not None
+    assert len(figures.before) == len(figures.after) == len(queries)
+    index = BM25Index(texts)
+    for number in (0, 200, 310, 490):
+        found = [place for place, _ in index.search(queries[number].text, CANDIDATES)]
+        ranked = demo.rank(queries[number].text, [texts[place] for place in found])
+        assert figures.before[number] == rank_of(queries[number].relevant, found)
+        assert figures.after[number] == rank_of(queries[number].relevant, [found[result.index] for result in ranked])
+
+
+def test_figures_count_what_moved() -> None:
+    figures = Figures(before=(3, 1, 2, 0, 7), after=(1, 1, 5, 0, 6))
+    assert (figures.found, figures.up, figures.down) == (4, 2, 1)
+    assert figures.within(1) == (1, 2)
+    assert figures.within(5) == (3, 3)
+    assert load_figures("owner/another") is None

@@ -287,5 +287,7 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1
-    assert "pip install 'bge-rerank-integrations[evaluate]'" in " ".join(done.stderr.split())
+    package = {"ir_measures": "ir-measures", "pytrec_eval": "pytrec-eval-terrier"}.get(missing, missing)
+    said = " ".join(done.stderr.split())
+    assert f"{package}: not installed, and 'evaluate' needs it. Run: pip install {package}" in said
     assert "Traceback" not in done.stderr

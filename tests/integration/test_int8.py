@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bge_rerank_integrations import load_scorer
-from bge_rerank_integrations.corpus import language_reference
+from bge_rerank_integrations.demo.evaluation_set import load_evaluation_set
 from bge_rerank_integrations.demo.show import QUESTIONS
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.model.devices import choose_dtype
@@ -28,7 +28,7 @@ def rank_correlation(some: list[float], others: list[float]) -> float:
 
 
 def test_the_order_is_that_of_float32() -> None:
-    texts = [passage.text for passage in language_reference()]
+    texts, _ = load_evaluation_set()
     index = BM25Index(texts)
     asked = [(query, texts[place]) for query in QUESTIONS for place, _ in index.search(query, 50)]
     with load_scorer("demo", devices="cpu") as exact, load_scorer("demo", devices="cpu", dtype="int8") as rounded:

@@ -30,7 +30,7 @@ FLOORS = (
     ("model.families.base",),
     ("model.hub", "model.weights", "model.inputs", "model.packing"),
     ("model.cutting", "model.lora"),
-    ("model.checkpoint", "model.devices", "model.nn*"),
+    ("model.checkpoint", "model.devices", "model.download", "model.hub_reasons", "model.nn*"),
     ("model.tensor_files", "model.tokenizer_files"),
     ("model.recognise", "model.sentence_transformers", "model.tokenizer_conversion"),
     ("model.json_file", "model.tokenizer_errors"),
@@ -170,7 +170,7 @@ except ImportError as error:
 """
     said = run(code)
     assert said.startswith("MissingExtraError")
-    assert f"pip install 'bge-rerank-integrations[{extra}]'" in said
+    assert said.endswith(f"pip install {missing.replace('_', '-')}{'-core' * (extra == 'llama-index')}")
     assert "\n" not in said
 
 

@@ -9,7 +9,7 @@ import torch
 
 from bge_rerank_integrations import load_scorer
 from bge_rerank_integrations.errors import DeviceError, OptionError
-from bge_rerank_integrations.model.devices import choose_devices, choose_dtype, dtype_name
+from bge_rerank_integrations.model.devices import PLUG_INS, choose_devices, choose_dtype, dtype_name
 from tests.conftest import CHECKPOINTS
 
 ENCODER = CHECKPOINTS / "encoder"
@@ -19,6 +19,14 @@ ENCODER = CHECKPOINTS / "encoder"
 def test_a_device_that_does_not_exist_is_refused(device: Any) -> None:
     with pytest.raises(DeviceError, match=str(device)):
         load_scorer(ENCODER, devices=[device])
+
+
+@pytest.mark.parametrize("kind", PLUG_INS)
+def test_accelerators_of_plug_ins_are_refused_by_name(kind: str) -> None:
+    """Whether the plug-in is installed or not."""
+    for name in (kind, f"{kind}:0"):
+        with pytest.raises(DeviceError, match=rf"'{name}' is not supported: torch reaches .*, with which"):
+            load_scorer(ENCODER, devices=name)
 
 
 def test_no_device_at_all_is_refused() -> None:
