@@ -1,4 +1,4 @@
-"""The six published models, and the publisher's advice on which to take."""
+"""The six published models, and the publisher's advice which one to use."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ MODELS = (
         languages="multilingual",
         context=8192,
         licence="Apache-2.0",
-        good_for="the place to start: many languages, long texts, fast",
+        good_for="to start with: many languages, long texts, fast",
     ),
     CatalogModel(
         "BAAI/bge-reranker-v2-gemma",
@@ -75,7 +75,7 @@ MODELS = (
         languages="multilingual, best in Chinese and English",
         context=2048,
         licence="Apache-2.0",
-        good_for="quality with a dial: score after any layer from 8 to 40",
+        good_for="quality, with a choice of speed: score after any layer from 8 to 40",
     ),
     CatalogModel(
         "BAAI/bge-reranker-v2.5-gemma2-lightweight",
@@ -85,7 +85,7 @@ MODELS = (
         languages="multilingual",
         context=8192,
         licence="Gemma",
-        good_for="the largest, with two dials: early layers and merged passage tokens",
+        good_for="the largest, with two ways to save time: early layers and merged passage tokens",
     ),
 )
 
@@ -98,11 +98,11 @@ _GUIDE: dict[Priority, dict[str, tuple[str, ...]]] = {
 
 
 def recommend(language: Language = "multilingual", priority: Priority = "balanced") -> list[CatalogModel]:
-    """The publisher's selection guide as a function; its last word is to test the choice on your own data.
+    """The publisher's selection guide as a function. Test the choice on your own data.
 
     Args:
-        language: of queries and texts: "english", "chinese", or "multilingual" for others and mixtures.
-        priority: "efficiency" (with minicpm-layerwise, a low `cutoff_layer`), "performance", or "balanced".
+        language: of queries and texts: "english", "chinese", or "multilingual" for other languages and mixtures.
+        priority: "efficiency" (for minicpm-layerwise: with a low `cutoff_layer`), "performance", or "balanced".
 
     Returns:
         Models to try, the first choice first.
