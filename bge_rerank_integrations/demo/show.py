@@ -1,4 +1,4 @@
-"""`bge-rerank demo`: real passages retrieved, reranked through both frameworks, and shown before and after."""
+"""`bge-rerank demo`: passages are retrieved, reranked in both frameworks, and shown before and after."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUESTIONS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """One question's passages before and after, best first, and the seconds each framework took to rerank them."""
+    """One question's passages before and after reranking, best first, and the seconds that each framework took."""
 
     before: list[Passage]
     after: list[tuple[Passage, float]]
@@ -61,7 +61,7 @@ def run(scorer: Scorer, name: str, questions: Sequence[str], top_n: int, console
 
 
 def compare(scorer: Scorer, name: str, question: str, passages: list[Passage], top_n: int) -> Comparison:
-    """Rerank passages through the LangChain compressor and through the LlamaIndex postprocessor."""
+    """Rerank passages with the LangChain compressor and with the LlamaIndex postprocessor."""
     from langchain_core.documents import Document
     from llama_index.core.schema import NodeWithScore, TextNode
 

@@ -118,7 +118,7 @@ class DecoderLayer(nn.Module):
         self.feed_forward_post_norm = RMSNorm(shape) if shape.post_norms else nn.Identity()
 
     def forward(self, stream: Stream, rotation: Rotation, read: Tensor | None = None) -> Tensor:
-        """One layer. With `read`, the index of one token of each sequence, only these are computed, with the keys of all.
+        """One layer. With `read`, the index of one token of each sequence, only these are computed, with all keys.
 
         Args:
             read: *Shape:* (sequences,)

@@ -90,7 +90,7 @@ class EncoderLayer(nn.Module):
         self.output_norm = nn.LayerNorm(shape.width, shape.norm_eps)
 
     def forward(self, x: Tensor, layout: Layout, read: Tensor | None = None) -> Tensor:
-        """One layer. With `read`, the index of one token of each sequence, only these are computed, with the keys of all.
+        """One layer. With `read`, the index of one token of each sequence, only these are computed, with all keys.
 
         Args:
             x: *Shape:* (tokens, width)

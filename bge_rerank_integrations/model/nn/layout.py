@@ -17,8 +17,8 @@ class Layout:
     lengths: tuple[int, ...]
     device: torch.device
     prefixes: tuple[int, ...] | None = None
-    """For each sequence, the index of its prefix, or its own index if it has none. A prefix of several sequences is stored
-    once, as a sequence of its own. None: no sequence has a prefix."""
+    """For each sequence, the index of its prefix, or its own index if it has none. A prefix of several sequences is
+    stored once, as a sequence of its own. None: no sequence has a prefix."""
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
