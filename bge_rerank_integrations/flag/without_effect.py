@@ -1,4 +1,4 @@
-"""Arguments that FlagEmbedding takes and does nothing with, and what has the effect that they seem to have."""
+"""Arguments that FlagEmbedding accepts without using them, and what to use instead."""
 
 from __future__ import annotations
 
