@@ -139,7 +139,7 @@ def _undecodable(where: str, encoding: str, error: UnicodeDecodeError, head: byt
 
 
 def _guess(head: bytes, sample: bytes) -> str | None:
-    """The encoding that bytes look like which are not UTF-8; None: it cannot be told."""
+    """The likely encoding of bytes that are not UTF-8; None: unknown."""
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "utf-32"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):

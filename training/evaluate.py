@@ -51,7 +51,7 @@ def model_scores(scorer: Scorer, pairs: list[Pair], compress_layer: int) -> dict
 
 
 def table(systems: dict[str, np.ndarray], kinds: np.ndarray, brief: bool) -> str:
-    """One line for each system and, unless `brief`, for each kind: nDCG@10 and the difference from BM25 with its interval."""
+    """One line for each system and, unless `brief`, for each kind: nDCG@10, and minus BM25 with its interval."""
     lines = [f"{'nDCG@10':26}{'kind':10}{'queries':>8}{'value':>9}{'minus BM25':>12}   95% interval"]
     for name, values in systems.items():
         for kind in ["all", *([] if brief else dict.fromkeys(kinds.tolist()))]:

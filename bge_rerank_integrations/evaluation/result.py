@@ -72,12 +72,12 @@ class Result:
             return "A single query says nothing about others: use more queries."
         told = f"Best {QUALITY}: {best.name} ({best.metrics[QUALITY].value:.3f})."
         if chosen is best:
-            return f"{told} Every faster row is measurably worse." if best.cost else f"{told} No reranker beats it."
+            return f"{told} Every faster row is measurably worse." if best.cost else f"{told} No reranker is better."
         gap = chosen.behind_best
         told += f" Fastest that is not measurably worse: {chosen.name} ({chosen.metrics[QUALITY].value:.3f}; lower by"
         told += f" {gap.value:.3f}, 95% interval {gap.low:.3f} to {gap.high:.3f}), "
         share = f"{chosen.cost / best.cost:.0%} of the time." if chosen.cost else "no reranking at all."
-        return told + share + " More queries would tell them apart better."
+        return told + share + " More queries would show the difference better."
 
     def table(self, width: int = 80, mark: str = "●") -> Table:
         """The rows as a table: the first stage, then the others, best first.
