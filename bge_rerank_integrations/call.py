@@ -1,7 +1,7 @@
-"""One call of a scorer on its way: pairs are tokenized, queued chunk by chunk, and their scores awaited.
+"""One call of a scorer: its pairs are tokenized, queued chunk by chunk, and their scores awaited.
 
-The device works on early chunks while later ones are tokenized. Pairs that the model cannot tell apart, since they are
-the same after truncation, are scored once: their scores are equal to the last bit, and ties keep their order.
+The device works on early chunks while later ones are tokenized. Pairs with the same tokens after cutting are scored
+once: their scores are equal to the last bit, and ties keep their order.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from bge_rerank_integrations.protocol import Progress
 from bge_rerank_integrations.ranking import Pair
 
 CHUNK = 1024
-"""Pairs to queue at a time: enough to fill batches with sequences of similar length."""
+"""Pairs to queue at a time: enough to fill batches with sequences of similar lengths."""
 PIECE = 64
-"""Pairs to tokenize between two looks at the clock."""
+"""Pairs to tokenize between two checks of the deadline."""
 
 
 class Call:
-    """The scores of some pairs, by one recipe. Used once, by one thread or one task."""
+    """The scores of some pairs by one recipe. Used once, by one thread or one task."""
 
     def __init__(
         self, engine: Engine, inputs: PairEncoder, recipe: Recipe, pairs: Sequence[Pair], timeout: float | None
@@ -43,10 +43,10 @@ class Call:
         """For each pair tokenized so far, which distinct sequence it is."""
         self._slot_of: dict[bytes, int] = {}
         self._scored: SimpleQueue[list[int]] = SimpleQueue()
-        """The slots that got their scores, batch by batch; an empty list where a request is settled."""
+        """The slots that got their scores, batch by batch; an empty list says that a request is settled."""
 
     def scores(self, on_progress: Progress | None = None) -> list[LayerScores]:
-        """Scores for each pair, in the order given. Progress is told in the caller's own thread."""
+        """Scores for each pair, in the order given. `on_progress` is called in the caller's own thread."""
         progress = None if on_progress is None else _Counter(len(self._pairs), on_progress)
         try:
             for start in range(0, len(self._pairs), CHUNK):
@@ -67,13 +67,13 @@ class Call:
             self._cancel()
 
     async def ascores(self) -> list[LayerScores]:
-        """As `scores`, awaiting: texts are tokenized in one of the engine's threads, scored in another."""
+        """As `scores`, without blocking the event loop: the engine's threads tokenize and score."""
         loop = asyncio.get_running_loop()
         try:
             for start in range(0, len(self._pairs), CHUNK):
                 try:
                     encoding = loop.run_in_executor(self._engine.tokenizing, self._encode, start)
-                except RuntimeError:  # the threads were ended just now
+                except RuntimeError:  # the engine was closed just now
                     self._engine.check_open()
                     raise
                 with self._deadline.or_timeout():
@@ -89,7 +89,7 @@ class Call:
             self._cancel()
 
     def _encode(self, start: int) -> Request:
-        """The sequences of a chunk that no earlier pair has."""
+        """A request with the sequences of a chunk, without those that an earlier pair has."""
         new: list[TokenSequence] = []
         for begin in range(start, min(start + CHUNK, len(self._pairs)), PIECE):
             self._deadline.check()
@@ -136,12 +136,12 @@ class Call:
         return [distinct[slot] for slot in self._slots]
 
     def _cancel(self) -> None:
-        for request in self._requests:  # whatever is left of them, if anything went wrong
+        for request in self._requests:  # after an error, the scores that are still missing are not needed
             request.future.cancel()
 
 
 class _Counter:
-    """How many of a call's pairs have their scores."""
+    """Counts the pairs of a call that have their scores."""
 
     def __init__(self, total: int, call: Progress) -> None:
         self._total = total
@@ -153,7 +153,7 @@ class _Counter:
         """How many pairs wait for each distinct sequence."""
 
     def tell(self, slots: Sequence[int], news: Sequence[int]) -> None:
-        """Call with the new count, if it has grown.
+        """Call `on_progress` with the new count, if it has grown.
 
         Args:
             slots: which distinct sequence each pair is, of the pairs tokenized so far.

@@ -1,4 +1,4 @@
-"""The six published models, and the publisher's advice on which to take."""
+"""The six published models, and the publisher's advice which one to use."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ MODELS = (
         languages="multilingual",
         context=8192,
         licence="Apache-2.0",
-        good_for="the place to start: many languages, long texts, fast",
+        good_for="to start with: many languages, long texts, fast",
         languages_zh="多语言",
         good_for_zh="首选的起点：支持多种语言和长文本，推理快",
     ),
@@ -88,7 +88,7 @@ MODELS = (
         languages="multilingual, best in Chinese and English",
         context=2048,
         licence="Apache-2.0",
-        good_for="quality with a dial: score after any layer from 8 to 40",
+        good_for="quality, with a choice of speed: score after any layer from 8 to 40",
         languages_zh="多语言，中文和英文最佳",
         good_for_zh="效果好且可调节：可选择第 8 至 40 层中的任意一层输出分数",
     ),
@@ -100,7 +100,7 @@ MODELS = (
         languages="multilingual",
         context=8192,
         licence="Gemma",
-        good_for="the largest, with two dials: early layers and merged passage tokens",
+        good_for="the largest, with two ways to save time: early layers and merged passage tokens",
         languages_zh="多语言",
         good_for_zh="最大的模型，有两种调节方式：提前从较低的层输出分数，合并段落的 token",
     ),
@@ -115,11 +115,11 @@ _GUIDE: dict[Priority, dict[str, tuple[str, ...]]] = {
 
 
 def recommend(language: Language = "multilingual", priority: Priority = "balanced") -> list[CatalogModel]:
-    """The publisher's selection guide as a function; its last word is to test the choice on your own data.
+    """The publisher's selection guide as a function. Test the choice on your own data.
 
     Args:
-        language: of queries and texts: "english", "chinese", or "multilingual" for others and mixtures.
-        priority: "efficiency" (with minicpm-layerwise, a low `cutoff_layer`), "performance", or "balanced".
+        language: of queries and texts: "english", "chinese", or "multilingual" for other languages and mixtures.
+        priority: "efficiency" (for minicpm-layerwise: with a low `cutoff_layer`), "performance", or "balanced".
 
     Returns:
         Models to try, the first choice first.

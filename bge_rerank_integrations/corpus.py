@@ -1,8 +1,8 @@
-"""The Python language reference, which ships with every Python, cut into passages to retrieve and rerank.
+"""The Python language reference, which comes with every Python, cut into passages to retrieve and rerank.
 
 `pydoc_data.topics` maps a topic ("assignment", "with", "formatstrings") to a few kilobytes of text: headings underlined
 with punctuation, paragraphs wrapped at 70 columns, indented grammar and code. Several topics repeat each other
-("compound" holds all of "if", "for" and "try"), so a paragraph counts once, for the shortest topic that has it.
+("compound" has all of "if", "for" and "try"): a paragraph is used once, for the shortest topic that has it.
 """
 
 import re
@@ -16,7 +16,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+(?=[A-Z\"“*(])")
 
 ENOUGH_WORDS = 20  # a passage this long is closed as soon as its paragraph ends
 MOST_WORDS = 120  # a longer paragraph is cut between sentences, a longer listing between lines
-WRAP_COLUMN = 66  # the text is wrapped at 70 columns, a little earlier where a word could be hyphenated
+WRAP_COLUMN = 66  # the text is wrapped at 70 columns, or a little earlier if a word could be hyphenated
 
 
 @dataclass(frozen=True)

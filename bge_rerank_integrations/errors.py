@@ -1,21 +1,21 @@
-"""What can go wrong, as one tree::
+"""The errors, as one tree::
 
     RerankError
     ├── CheckpointError          the folder, or a file in it, cannot be used
     │   ├── UnknownFamilyError   no family here runs this architecture
-    │   └── WeightsError         a tensor is missing, unexpected, misshapen or not finite
-    ├── HubError                 the hub was asked and did not deliver
+    │   └── WeightsError         a tensor is missing, unexpected, of another shape or not finite
+    ├── HubError                 the model could not be fetched from the hub
     ├── DeviceError              the device does not exist here
     ├── OptionError              an option is unknown, out of range or of another family   (also a ValueError)
     ├── DataError                a file of texts cannot be used                             (also a ValueError)
-    ├── ScoreError               the model gave NaN or infinity instead of a score
+    ├── ScoreError               the model returned NaN or infinity instead of a score
     ├── ClosedError              the scorer was closed, or belongs to another process
-    ├── QueueFull                more waits than may, and nothing of it was scored within `timeout`
-    ├── Timeout                  the scores were not there within `timeout`                (also a TimeoutError)
-    ├── OutOfMemory              a single sequence does not fit the device's memory
+    ├── QueueFull                the queue was full, and had no room within `timeout`
+    ├── Timeout                  not scored, or not loaded, within `timeout`               (also a TimeoutError)
+    ├── OutOfMemory              a single sequence, or the layers it needs, do not fit the device's memory
     └── MissingExtraError        an optional dependency is not installed                   (also an ImportError)
 
-A wrong argument (a text that is no string, a negative `top_n`) is a plain `TypeError` or `ValueError`.
+A wrong argument (a text that is not a string, a negative `top_n`) is a plain `TypeError` or `ValueError`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 
 class RerankError(Exception):
-    """The root: `except RerankError` catches everything this package raises on its own account."""
+    """The base class: `except RerankError` catches all errors of this package."""
 
 
 class CheckpointError(RerankError):
@@ -36,11 +36,11 @@ class UnknownFamilyError(CheckpointError):
 
 
 class WeightsError(CheckpointError):
-    """A tensor is missing, unexpected, misshapen or not finite."""
+    """A tensor is missing, unexpected, of another shape or not finite."""
 
 
 class HubError(RerankError):
-    """The hub was asked and did not deliver."""
+    """The model could not be fetched from the hub."""
 
 
 class DeviceError(RerankError):
@@ -52,11 +52,11 @@ class OptionError(RerankError, ValueError):
 
 
 class DataError(RerankError, ValueError):
-    """A file of texts, or what to evaluate on, cannot be used: names file, line, value and remedy."""
+    """A file of texts, or of evaluation data, cannot be used. The message names file, line, value and remedy."""
 
 
 class ScoreError(RerankError):
-    """The model gave NaN or infinity instead of a score."""
+    """The model returned NaN or infinity instead of a score."""
 
 
 class ClosedError(RerankError):
@@ -64,15 +64,15 @@ class ClosedError(RerankError):
 
 
 class QueueFull(RerankError):
-    """More waits than may, and `timeout` made no room: the caller should slow down or go elsewhere."""
+    """The queue was full, and had no room within `timeout`: send less at once, or try again later."""
 
 
 class Timeout(RerankError, TimeoutError):
-    """The scores were not there within `timeout`; the work is dropped."""
+    """Not scored within `timeout`: what was not scored yet is dropped. Or not loaded within it."""
 
 
 class OutOfMemory(RerankError):
-    """A single sequence does not fit the device's memory; batches of several are halved instead."""
+    """A single sequence, or the layers it needs, do not fit the device's memory. (Larger batches are halved.)"""
 
 
 class MissingExtraError(RerankError, ImportError):

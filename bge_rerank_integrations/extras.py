@@ -1,4 +1,4 @@
-"""Optional dependencies: what each extra of pyproject.toml brings, and one line of advice where it is not installed."""
+"""Optional dependencies: the packages of each extra in pyproject.toml, and an error of one line if one is missing."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ MODULES = {
 def require(extra: str) -> None:
     """Check that the modules of an extra are installed, without importing them.
 
-    What needs an extra calls this before its own imports, so that missing modules are one line and not a traceback, and
-    are found before hours of work.
+    Code that needs an extra calls this before its own imports: missing modules are then an error of one line, and are
+    found before hours of work.
 
     Raises:
         MissingExtraError: names all packages that are not installed, and the extra.

@@ -1,4 +1,4 @@
-"""`load_scorer`: from a name to a scorer. `resolve` says what would be loaded, where and in which numbers."""
+"""`load_scorer`: from a name to a scorer. `resolve` finds checkpoint, family, devices and dtype, without loading."""
 
 from __future__ import annotations
 
@@ -70,27 +70,27 @@ def load_scorer(
         revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
         token: for private and gated models; None: the one in `HF_TOKEN` or of `hf auth login`. It is neither shown nor
             pickled.
-        devices: such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else
-            the CPU. 0 is "cuda:0", and a `torch.device` will do.
+        devices: such as "cpu" or "cuda:0", or a list of them, for one copy of the model on each; None: the first GPU,
+            or the CPU if there is none. 0 is "cuda:0", and a `torch.device` is taken too.
         dtype: "float32", "float16", "bfloat16", or torch's own; "auto": float32 on the CPU, half precision on a GPU.
-            Faster on the CPU, with close but not the same scores: "bfloat16" where it has AMX (elsewhere slower), and
-            "int8", the layers' matrix products in eight-bit integers.
-        token_budget: tokens a batch may hold; None: chosen for the device.
-        max_queued_tokens: tokens that may wait; a call beyond that waits outside until there is room.
-        timeout: seconds a call may take, waiting included; beyond, `QueueFull` or `Timeout`. None: as long as it takes.
-        cache_size: scores to remember in memory, the least recently used dropped first; 0: none.
-        on_batch: called by the worker after each batch with a `stats.Batch`, for metrics and traces.
+            Faster on the CPU, with close but not equal scores: "bfloat16" on a CPU with AMX (slower on others), and
+            "int8": the layers' matrix products in eight-bit integers.
+        token_budget: tokens in a batch at most; None: chosen for the device.
+        max_queued_tokens: tokens that may wait; a call for which there is no room waits until there is.
+        timeout: seconds a call may take, waiting included; then `QueueFull` or `Timeout`. None: no limit.
+        cache_size: scores to keep in memory; the least recently used is dropped first. 0: none.
+        on_batch: called after each batch with a `stats.Batch`, in a thread of its own, for metrics.
 
     The other arguments are the fields of `options.ScoringOptions`, which documents them; `Scorer.with_options`
     changes them.
 
     Raises:
-        CheckpointError: the folder or a file in it cannot be used; nothing in it is ever executed.
-        HubError: the hub or its cache did not deliver.
+        CheckpointError: the folder, or a file in it, cannot be used. Nothing in it is ever executed.
+        HubError: the model could not be fetched from the hub, and is not in its cache.
         DeviceError: a device does not exist here.
         OptionError: an option is unknown, out of range or of another family.
     """
-    given = dict(locals())  # every argument by its name, which `options` knows: none is written down a third time
+    given = dict(locals())  # every argument by its name, for the groups of `options`
     return _load(
         pick(ModelSource, given), pick(Placement, given), pick(EngineSettings, given), pick(ScoringOptions, given)
     )
@@ -98,7 +98,7 @@ def load_scorer(
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model that was found and not yet loaded."""
+    """A model that is found, but not loaded."""
 
     family: Family
     devices: list[torch.device]
@@ -110,9 +110,9 @@ class Resolved:
 
 
 def resolve(source: ModelSource, placement: Placement) -> Resolved:
-    """Find out what is asked for: devices and dtype of this machine, checkpoint (fetched if need be) and family.
+    """Find devices and dtype on this machine, the checkpoint (fetched if necessary) and its family.
 
-    Raises as `load_scorer`; no weights are read.
+    Reads no weights. Raises as `load_scorer`.
     """
     devices = choose_devices(placement.devices)
     dtype = choose_dtype(placement.dtype, devices)

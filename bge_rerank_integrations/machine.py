@@ -1,6 +1,6 @@
-"""The machine that something is measured on: its processor, what is installed, and the memory that a call takes.
+"""The machine of a measurement: its processor, what is installed, and the memory that a call takes.
 
-The standard library is enough for this file, so that the benchmark can run it in other environments too.
+This file needs the standard library only, because the benchmark runs it in other environments too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def hardware() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's version, and those of the libraries installed here that figures depend on."""
+    """The versions of Python and of the installed libraries that figures depend on."""
     found = {"python": platform.python_version()}
     for name in ("torch", "transformers", "sentence-transformers", "onnxruntime", "openvino", "FlagEmbedding"):
         try:
@@ -34,7 +34,7 @@ def versions() -> dict[str, str]:
 
 
 class Memory:
-    """Peak memory since it was made: of the GPU where torch has one in use, else of this process (Linux)."""
+    """Peak memory since this object was made: of the GPU if torch uses one, otherwise of this process (Linux)."""
 
     def __init__(self) -> None:
         torch = sys.modules.get("torch")
@@ -46,11 +46,11 @@ class Memory:
         elif sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)
             with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # the peak starts anew
+                file.write("5")  # reset the peak
             self.before = self._status("VmRSS")
 
     def extra(self) -> int | None:
-        """Bytes in use at most since then, beyond those in use then; None where the system does not tell."""
+        """The peak minus the bytes in use at the start; None if the system does not tell."""
         if self.cuda:
             self.cuda.synchronize()
             return int(self.cuda.max_memory_allocated() - self.before)

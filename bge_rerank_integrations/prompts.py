@@ -12,5 +12,5 @@ PROMPTS = {
     "same_question": "Predict whether queries A and B are asking the same thing.",
     "counterargument": "Predict whether argument A and counterargument B express contradictory opinions.",
 }
-"""The publisher's prompts by name: the default of llm and layerwise models, that of lightweight ones, and three more
-from the lightweight model's card."""
+"""The publisher's prompts by name: the default of llm and layerwise models, the default of lightweight models, and
+three more from the lightweight model's card."""

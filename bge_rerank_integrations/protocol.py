@@ -1,4 +1,4 @@
-"""What adapters, `rank` and `evaluate` need of a scorer: whatever has these methods can take the place of `Scorer`."""
+"""The methods that adapters need. Any object that has them can be used in place of `Scorer`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.ranking import Pair, Ranked
 
 Progress = Callable[[int, int], object]
-"""Called with how many texts are scored and how many there are."""
+"""Called with the number of scored texts and the number of all."""
 
 
 @runtime_checkable
 class ScorerProtocol(Protocol):
-    """Scores texts for queries. `Scorer` documents what each method takes, returns and raises."""
+    """Scores texts for queries. The docstrings of `Scorer` say what each method takes, returns and raises."""
 
     @property
     def options(self) -> ScoringOptions:
-        """How it scores."""
+        """The options that it scores with."""
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
-        """One score a text, in the order given."""
+        """One score for each text, in the order given."""
 
     def score_pairs(self, pairs: Iterable[Pair]) -> list[float]:
-        """One score a pair, in the order given."""
+        """One score for each pair, in the order given."""
 
     def rank(
         self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
@@ -43,10 +43,10 @@ class ScorerProtocol(Protocol):
         """As `rank`, without blocking the event loop."""
 
     def close(self) -> None:
-        """Free what it holds. Closing twice is fine."""
+        """Free what it holds. May be called twice."""
 
 
 def missing_methods(scorer: object) -> list[str]:
-    """The names of `ScorerProtocol` that an object lacks; none: it can be used as a scorer."""
+    """The names in `ScorerProtocol` that an object does not have; if there are none, it can be used as a scorer."""
     wanted = [name for name in vars(ScorerProtocol) if not name.startswith("_")]
     return [name for name in wanted if not hasattr(scorer, name)]

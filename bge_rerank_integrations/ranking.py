@@ -1,4 +1,4 @@
-"""Pairs in, a ranking out: what every scorer takes and gives, with arguments checked and named. No torch here."""
+"""Pairs and rankings: what every scorer takes and returns, and checks of its arguments. No torch here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Pair = tuple[str, str]
 class Ranked(NamedTuple):
     """One text of a ranking: its index in the list that was given, and its score."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for here
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not needed here
     score: float
 
 
@@ -27,13 +27,13 @@ def rank(
 ) -> list[Ranked]:
     """Texts by logit, best first, ties in the order given.
 
-    Above a logit of 37 every sigmoid is 1.0: the order is that of the logits, whatever the scale of what is returned.
+    Above a logit of 37 every sigmoid is 1.0: texts are sorted by logit, whatever the scale of the returned scores.
 
     Args:
-        logits: one a text.
+        logits: one for each text.
         top_n: how many to return at most; None: all.
-        score_threshold: return only scores of at least this, on `scale`; None: all.
-        scale: of the scores that are returned.
+        score_threshold: return only texts with at least this score, on `scale`; None: all.
+        scale: the unit of the returned scores.
     """
     order = sorted(range(len(logits)), key=lambda index: -logits[index])
     ranked = (Ranked(index, scaled(logits[index], scale)) for index in order)
@@ -48,7 +48,7 @@ def scaled(logit: float, scale: Scale) -> float:
 
 
 def check_top_n(top_n: Any) -> int | None:
-    """The count as an int; what is not a count is refused."""
+    """The count as an int; anything else is an error."""
     if top_n is None:
         return None
     number = whole_number(top_n)
@@ -60,7 +60,7 @@ def check_top_n(top_n: Any) -> int | None:
 
 
 def check_threshold(score_threshold: Any, scale: Scale) -> float | None:
-    """The threshold as a float; one that no score can be compared with, or that all or none reach, is refused."""
+    """The threshold as a float. NaN is an error, and so is a number outside the scale, which all or no scores reach."""
     if score_threshold is None:
         return None
     try:
@@ -99,7 +99,7 @@ def checked_pairs(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def pairs_of(query: str, texts: Iterable[str]) -> list[Pair]:
-    """The query with each text; a TypeError names what is not a string."""
+    """The query with each text; a TypeError names the first that is not a string."""
     check_query(query)
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
         raise TypeError(f"texts is {describe(texts)}: give a list of strings, [text] for a single one")

@@ -11,16 +11,16 @@ from bge_rerank_integrations.words import Words, bm25s, describe_analysis
 
 
 class BM25Index:
-    """Texts by BM25 score, cut into words as `words` says."""
+    """Texts to search with BM25. `words` cuts them into words."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._words = Words()
         self._count = len(texts)
         tokens = self._words(texts)
         self.analysis = describe_analysis(texts)
-        """How the texts are cut, for a reader of the figures."""
+        """How the texts are cut into words, for readers of figures."""
         self.unread = sum(not words for words in tokens)
-        """Texts without a word, which no query finds."""
+        """How many texts have no word, and are found by no query."""
         self._index = bm25s.BM25() if any(tokens) else None  # bm25s takes no index without words
         if self._index is not None:
             self._index.index(tokens, show_progress=False)
@@ -35,9 +35,9 @@ class BM25Index:
     def search_all(self, queries: Sequence[str], count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """The indices of the `count` best texts for each query with their scores, best first, as rows of one length.
 
-        Where fewer share a word with the query, texts that share none fill up its row; their score is 0.
+        If fewer share a word with the query, its row is filled with texts that share none; their score is 0.
 
-        *Shape:* (queries, count) each, or as many columns as there are texts.
+        *Shape:* (queries, count) each; if there are fewer than `count` texts, (queries, texts).
         """
         count = min(count, self._count)
         if self._index is None:
@@ -55,5 +55,5 @@ class BM25Index:
         return scores
 
     def reads(self, query: str) -> bool:
-        """Whether any word of the query can be looked up; without one it finds nothing."""
+        """Whether the query has a word. Without one it finds nothing."""
         return any(self._words([query])[0])

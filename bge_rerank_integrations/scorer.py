@@ -33,7 +33,7 @@ from bge_rerank_integrations.stats import Stats
 
 
 class Scorer:
-    """A loaded reranker. Threads and event loops may share one; make it with `load_scorer`."""
+    """A loaded reranker, made by `load_scorer`. Threads and event loops may share one."""
 
     def __init__(self, core: Core, options: ScoringOptions, timeout: float | None = None) -> None:
         core.family.check(options)
@@ -48,17 +48,18 @@ class Scorer:
 
         Args:
             query: what is asked; may be empty.
-            texts: what may answer it, in any order, duplicates and empty texts included.
-            on_progress: called in this thread after each batch with how many texts are scored and how many there are.
+            texts: what may answer it, in any order; duplicates and empty texts are allowed.
+            on_progress: called in this thread as batches are done, with the numbers of scored texts and of all texts.
 
         Returns:
-            One score a text, in the order given; higher is more relevant, in the unit that `options.scale` names.
+            One score for each text, in the order given; higher is more relevant. `options.scale` is its unit.
 
         Raises:
-            TypeError: the query or a text is not a string; names its index.
-            ScoreError: the model gave NaN or infinity.
+            TypeError: the query or a text is not a string; the message names its index.
+            ScoreError: the model returned NaN or infinity.
             ClosedError: the scorer was closed.
-            QueueFull, Timeout: `timeout` was set and is over.
+            QueueFull, Timeout: there was no room in the queue, or no score, within `timeout`.
+            OutOfMemory: one sequence alone does not fit the device's memory.
         """
         return self._on_scale(self._logits(pairs_of(query, texts), on_progress))
 
@@ -71,13 +72,13 @@ class Scorer:
 
         Args:
             pairs: (query, text) pairs.
-            cutoff_layers: after how many layers to score; any of the model's allowed ones, in any order.
+            cutoff_layers: after how many layers to score; any of `Scorer.cutoff_layers`, in any order.
 
         Returns:
-            For each layer asked, one score a pair in the order given.
+            For each of the layers, one score for each pair in the order given.
 
         Raises:
-            OptionError: a layer is not allowed (the message lists those that are), or the family has no cutoffs.
+            OptionError: a layer is not allowed (the message lists the allowed ones), or the family has no cutoffs.
         """
         recipe = self._core.family.recipe(self._options, cutoff_layers)
         return self._by_layer(recipe, self._call(checked_pairs(pairs), recipe).scores())
@@ -90,13 +91,13 @@ class Scorer:
         score_threshold: float | None = None,
         on_progress: Progress | None = None,
     ) -> list[Ranked]:
-        """Score the texts and put them in order, best first; equal ones keep the order given.
+        """Score the texts and sort them, best first. Equal ones keep the order given.
 
-        The order is that of the logits, also where their sigmoids cannot be told apart any more.
+        They are sorted by logit on both scales, because sigmoids of high logits all round to 1.0.
 
         Args:
             top_n: how many to return at most; None: all.
-            score_threshold: return only scores of at least this, in the unit of `options.scale`; None: all.
+            score_threshold: return only texts with at least this score, in the unit of `options.scale`; None: all.
             on_progress: as in `score`.
 
         Raises:
@@ -126,16 +127,16 @@ class Scorer:
         return rank(await self._alogits(pairs_of(query, texts)), *cut)
 
     def with_options(self, **changes: Any) -> Scorer:
-        """A scorer over the same weights with some of its `options` changed; both may be used at the same time."""
+        """A scorer with the same weights and some `options` changed. Both may be used at the same time."""
         return Scorer(self._core, changed(self._options, changes), self._timeout)
 
     def with_timeout(self, seconds: float) -> Scorer:
-        """A scorer over the same weights whose calls may take no longer than this, instead of `timeout`."""
+        """A scorer with the same weights and another `timeout` for its calls."""
         return Scorer(self._core, self._options, seconds)
 
     @property
     def options(self) -> ScoringOptions:
-        """How this scorer scores."""
+        """The options that this scorer uses."""
         return self._options
 
     @property
@@ -145,12 +146,12 @@ class Scorer:
 
     @property
     def cutoff_layers(self) -> tuple[int, ...]:
-        """After which layers the model can score; empty for families without cutoffs."""
+        """After how many layers the model can score; empty for families without cutoffs."""
         return self._core.family.allowed_cutoffs
 
     @property
     def truncated_pairs(self) -> int:
-        """How many pairs lost text to `max_length` or `query_max_length` since the model was loaded."""
+        """How many pairs were cut to `max_length` or `query_max_length` since the model was loaded."""
         return self._core.engine.counters.truncated_pairs
 
     def stats(self) -> Stats:
@@ -162,7 +163,7 @@ class Scorer:
         return self._core.engine.closed
 
     def close(self) -> None:
-        """Free the model and its threads, also for scorers made with `with_options`. Closing twice is fine."""
+        """Free the model and its threads, also for scorers made by `with_options`. May be called twice."""
         self._core.engine.close()
 
     def __enter__(self) -> Scorer:
@@ -195,12 +196,12 @@ class Scorer:
         return {layer: self._on_scale(self._column(scores, index)) for index, layer in enumerate(recipe.cutoffs)}
 
     def _column(self, scores: Sequence[LayerScores], index: int = 0) -> list[float]:
-        """Every pair's logit after one of the layers asked for."""
+        """The logit of every pair after one of the recipe's layers."""
         logits = [row[index] for row in scores]
         if bad := [i for i, logit in enumerate(logits) if not math.isfinite(logit)]:
             raise ScoreError(
-                f"pair {bad[0]} (of {len(bad)} so) scored {logits[bad[0]]} in {self._core.dtype}: "
-                "load the model with dtype='float32', or 'bfloat16', whose range is wider than that of 'float16'"
+                f"pair {bad[0]} scored {logits[bad[0]]} in {self._core.dtype} ({len(bad)} of {len(logits)} scores are "
+                "not finite): load the model with dtype='float32', or with 'bfloat16', whose range is wide enough"
             )
         return logits
 
@@ -219,11 +220,11 @@ class Core(NamedTuple):
     engine: Engine
     dtype: str
     reload: Callable[[ScoringOptions], Scorer]
-    """Load the same once more, in another process perhaps."""
+    """Load the same model again, for example in another process."""
 
 
 def limits(family: Family, options: ScoringOptions) -> Limits:
-    """How many tokens to keep, clamped to what the model's positions allow; where nobody set a length, silently."""
+    """How many tokens to keep, at most as many as the model's positions allow; a warning where the length was set."""
     if options.max_length > family.longest and options.max_length != ScoringOptions.max_length:
         warnings.warn(
             f"max_length={options.max_length} is more than the {family.longest} tokens this model takes: "

@@ -1,4 +1,4 @@
-"""What a scorer has done, in numbers."""
+"""Statistics of a scorer: what it has scored, how long it took, what waits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Batch:
     sequences: int
     tokens: int
     seconds_queued: float
-    """How long its sequences had waited, on average."""
+    """How long its sequences waited, on average."""
     seconds_forward: float
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Totals since the model was loaded, and what waits now. Seconds are summed over threads."""
+    """Totals since the model was loaded, and what waits now. Seconds are sums over all threads."""
 
     pairs: int
     truncated_pairs: int
@@ -30,28 +30,28 @@ class Stats:
     """How often a batch did not fit the device's memory and was halved."""
     seconds_tokenizing: float
     seconds_queued: float
-    """Summed over sequences."""
+    """The sum over all sequences."""
     seconds_forward: float
     queued_requests: int
     queued_tokens: int
     token_budget: int
-    """Tokens a batch may hold now: less than was asked for after running out of memory."""
+    """Tokens in a batch at most, now: fewer than were set, for some time after a batch that did not fit the memory."""
     cache_hits: int
     cache_misses: int
     hook_errors: int
     last_hook_error: str | None
     dropped_reports: int
-    """Batches that a slow hook was not told of."""
+    """Batches that were not reported, because the hook was too slow."""
 
     @property
     def cache_hit_rate(self) -> float:
-        """Share of sequences whose score was known or on its way; 0.0 without a cache."""
+        """Share of sequences whose score was known, or was being computed; 0.0 without a cache."""
         return self.cache_hits / max(1, self.cache_hits + self.cache_misses)
 
 
 @dataclass
 class Counters:
-    """The totals, counted from many threads."""
+    """The totals. Any number of threads may add to them."""
 
     pairs: int = 0
     truncated_pairs: int = 0
@@ -93,7 +93,7 @@ class Counters:
             self.dropped_reports += 1
 
     def stats(self, **now: Any) -> Stats:
-        """The totals together with what the engine knows of `now`: the fields of `Stats` that are not counted here."""
+        """The totals. `now` has the other fields of `Stats`, which the engine knows."""
         with self._lock:
             totals = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "_lock"}
         return Stats(**totals, **now)

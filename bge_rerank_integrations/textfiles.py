@@ -1,6 +1,6 @@
-"""Text files as people have them: bytes in, lines out, and errors that name file, line and encoding.
+"""Text files of users: bytes in, lines out, and errors that name file, line and encoding.
 
-Lines end at \\n or \\r\\n and nowhere else: U+2028, U+0085 and the like stand inside texts. Every command reads so.
+Lines end at \\n or \\r\\n only: U+2028, U+0085 and similar characters can be inside texts. All commands do so.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ NO_TEXT = {b"%PDF": "a PDF", b"PK\x03\x04": "an Office file or a zip archive", b
 
 
 def name_of(source: Source) -> str:
-    """What error messages call it."""
+    """The name of a source in error messages."""
     return str(source) if isinstance(source, Path) else "standard input"
 
 
 def read_lines(source: Source, encoding: str = UTF_8) -> Iterator[tuple[str, str]]:
-    """Each line without its end, blank ones too, after the words that say where it is. A byte order mark is left out.
+    """Each line, also blank ones, without its end, as (where, line). A byte order mark is removed.
 
     Raises:
-        DataError: the file cannot be opened or is not text in this encoding; names the encoding that it looks like.
+        DataError: the file cannot be opened, or is not text in this encoding; the message names a likely encoding.
         OptionError: there is no such encoding.
     """
     name = name_of(source)
@@ -50,14 +50,14 @@ def read_text(source: Source, encoding: str = UTF_8) -> str:
 
 
 def read_json_lines(source: Source, encoding: str = UTF_8) -> Iterator[tuple[str, Any]]:
-    """The JSON value of each line that is not blank, after the words that say where it is. Raises as `read_lines`."""
+    """The JSON value of each line that is not blank, as (where, value). Raises as `read_lines`."""
     for where, line in read_lines(source, encoding):
         if line.strip():
             yield where, parse_json(line, where)
 
 
 def parse_json(text: str, where: str) -> Any:
-    """The value that a text holds, or a DataError that says where it is not JSON."""
+    """The value of a JSON text; if it is not JSON, a DataError says where."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # no JSON, or a number of thousands of digits
@@ -79,7 +79,7 @@ def checked_text(where: str, key: str, value: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """At most 60 letters of it, for a message."""
+    """At most 60 letters of a text, for a message."""
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -139,7 +139,7 @@ def _undecodable(where: str, encoding: str, error: UnicodeDecodeError, head: byt
 
 
 def _guess(head: bytes, sample: bytes) -> str | None:
-    """The encoding that bytes look like which are not UTF-8; None: it cannot be told."""
+    """The likely encoding of bytes that are not UTF-8; None: unknown."""
     if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "utf-32"
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):

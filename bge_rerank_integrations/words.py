@@ -1,4 +1,4 @@
-"""Texts cut into what BM25 counts, each part of a text by its script."""
+"""Cuts texts into the words that BM25 counts; how depends on the script of each part of a text."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ UNSPACED = re.compile(
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u1000-\u1049\u1780-\u17d3"  # Thai, Lao, Burmese, Khmer
     "]+"
 )
-"""Runs of letters of scripts that put no spaces between words."""
+"""Runs of letters of scripts without spaces between words."""
 MARKED = re.compile("[\u0900-\u0963\u0966-\u0df3]+")
-"""Words of scripts from Devanagari to Sinhala, with their vowel signs, which `\\w` does not take for letters."""
+"""Words of scripts from Devanagari to Sinhala, with their vowel signs, which `\\w` does not match."""
 PAIRS = "letters in pairs for Chinese, Japanese, Korean and other scripts without spaces"
 PLAIN = "English stems without stop words, other words as they are"
 
 
 class Words:
-    """Cuts texts: English stems, other words as they are, and pairs of neighbours where no spaces stand between words.
+    """Cuts texts: English stems, other words as they are, and pairs of letters in scripts without spaces.
 
-    Pairs are what Lucene's CJK analysis takes, too; a letter that stands alone is kept alone.
+    Lucene's CJK analysis uses pairs, too. A single letter is kept as it is.
     """
 
     def __init__(self) -> None:
         self._stemmer = Stemmer.Stemmer("english")
 
     def __call__(self, texts: Sequence[str]) -> list[list[str]]:
-        """The words of each text; none where it has only stop words, single letters or signs."""
+        """The words of each text; none if it has only stop words, single letters or punctuation."""
         plain = [MARKED.sub(" ", UNSPACED.sub(" ", text)) for text in texts]
         tokens: list[list[str]] = bm25s.tokenize(
             plain, stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False
@@ -50,7 +50,7 @@ class Words:
 
 
 def describe_analysis(texts: Sequence[str]) -> str:
-    """Which ways of cutting texts apply to these."""
+    """How these texts are cut, in words for a reader."""
     return f"{PLAIN}; {PAIRS}" if any(UNSPACED.search(text) for text in texts) else PLAIN
 
 

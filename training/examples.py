@@ -1,4 +1,4 @@
-"""Labelled candidates, and the padded batches the model is fitted on."""
+"""Labelled candidates, and the padded batches that the model is trained on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""`bge-rerank bench`: this package and whatever else could do the work, timed in turn over the same pairs."""
+"""`bge-rerank bench`: this package and other libraries that can do the same, timed in turn on the same pairs."""

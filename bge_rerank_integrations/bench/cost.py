@@ -1,4 +1,4 @@
-"""How much arithmetic a workload is, and how much the machine can do."""
+"""How much arithmetic a workload needs, and how much the machine can do."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bge_rerank_integrations.model.nn.onednn import OneDnnLinear, can_use_onednn
 
 
 def needed_flops(dimensions: Dimensions, lengths: Sequence[int]) -> float:
-    """Multiplications and additions that scoring sequences of these lengths takes, without padding.
+    """Multiplications and additions to score sequences of these lengths, without padding.
 
-    Counted are the matrix products of every layer and attention; of the last layer only keys and values of all tokens
-    and the rest of the one token that is read.
+    They are those of attention and of the matrix products of every layer. In the last layer, only keys and values are
+    counted for all tokens, and the rest for the one token that is read.
     """
     width, full_layers = dimensions.width, dimensions.layers - 1
     feed_forward = dimensions.feed_forward_products * width * dimensions.feed_forward
@@ -31,10 +31,10 @@ def needed_flops(dimensions: Dimensions, lengths: Sequence[int]) -> float:
 
 
 class Peak:
-    """The best matrix product of a model's shapes that torch has on a machine; measured around each of our runs.
+    """The fastest matrix product in a model's shapes that torch has on this machine, measured around each of our runs.
 
-    Tried are torch's own linear layer and, on the CPU in float32, oneDNN's packed one. A machine that others share is
-    not equally fast all the time: what was reached is divided by what could be reached in the same minutes.
+    It tries torch's own linear layer and, on the CPU in float32, oneDNN's. The speed of a shared machine changes with
+    time: therefore a run is compared with the peak of the same minutes.
     """
 
     def __init__(self, dimensions: Dimensions, device: torch.device, dtype: torch.dtype, tokens: int = 4096) -> None:
@@ -50,7 +50,11 @@ class Peak:
 
     @torch.inference_mode()
     def measure(self, seconds: float = 0.3) -> float:
-        """FLOP a second, kept up for some seconds."""
+        """FLOP per second.
+
+        Args:
+            seconds: how long to measure each product.
+        """
         return max(flops / self._time(linear, x, seconds) for flops, linear, x in self._products)
 
     def _time(self, linear: nn.Module, x: Tensor, seconds: float) -> float:

@@ -1,7 +1,7 @@
-"""Ways to score pairs, this package's own among them, behind one small interface.
+"""Libraries that score pairs ("peers"), this package included, with one small interface.
 
-The file needs nothing but the standard library and the one peer that is asked for, so that another interpreter, with
-other versions, can run it by its path: `python peers.py NAME` then takes commands as JSON lines (see `bench.remote`).
+This file needs the standard library and the library of the chosen peer only. Another interpreter, with other versions,
+can therefore run it by its path: `python peers.py NAME` takes commands as JSON lines (see `bench.remote`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 if __package__:
     from bge_rerank_integrations.machine import Memory
-else:  # run by its path: this package is not installed there, and the file beside it needs nothing that is
+else:  # run by its path: this package is not installed there, and machine.py needs the standard library only
     Memory = runpy.run_path(str(Path(__file__).parents[1] / "machine.py"))["Memory"]  # type: ignore[misc]
 
 
@@ -28,21 +28,19 @@ class Ours:
     """This package."""
 
     rounds: str | None = None
-    """The dtype that it takes whatever the others take, for scores that are close to those of float32, not the same."""
+    """A dtype that it uses whatever the others use. Its scores are close to those of float32, but not equal."""
     families: tuple[str, ...] | None = None
-    """Which it runs; None: all."""
+    """The families that it runs; None: all."""
 
     def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
         from bge_rerank_integrations import load_scorer
 
         if batch is not None:
-            raise ValueError(
-                f"batches of {batch} pairs: this package fills its batches by tokens, leave the number out"
-            )
+            raise ValueError(f"batches of {batch} pairs: this package fills its batches by tokens, so give no number")
         dtype = self.rounds or dtype
         self.scorer = load_scorer(folder, devices=device, dtype=dtype)
         for worker in self.scorer._core.engine.workers:
-            worker.report = lambda _: end_helpers()  # in the worker's own thread, whose helpers they are
+            worker.report = lambda _: end_helpers()  # called in the worker's thread, which has these OpenMP threads
 
     def score(self, pairs: list[tuple[str, str]]) -> list[float]:
         return self.scorer.score_pairs(pairs)
@@ -64,7 +62,7 @@ class BFloat16(Ours):
 
 
 class FlagEmbedding:
-    """The publisher's own library, by default in batches of 128, of which it runs the first twice."""
+    """The publisher's own library, by default in batches of 128. It runs the first batch twice."""
 
     classes = {  # noqa: RUF012 - never changed
         "encoder": "FlagReranker",
@@ -124,10 +122,10 @@ class SentenceTransformers:
 
 
 class Padded:
-    """What the next three share: pairs sorted by length, in padded batches, tokenized by `tokenizers` alone.
+    """What the next three share: pairs sorted by length, in padded batches, tokenized by `tokenizers`.
 
-    By default 32 pairs a batch, as sentence-transformers gives them. The more lengths differ, the more padding that is:
-    fewer may suit the machine better.
+    By default 32 pairs in a batch, as in sentence-transformers. The more the lengths differ, the more padding this is:
+    fewer pairs may be faster.
     """
 
     families: tuple[str, ...] = ("encoder",)
@@ -190,7 +188,7 @@ class Transformers(Padded):
 
 
 class Exported(Padded):
-    """A model exported to ONNX, in float32, in a folder that goes with the peer."""
+    """A model exported to ONNX, in float32, in a temporary folder."""
 
     def load(self, folder: str, device: str, dtype: str) -> None:
         import torch
@@ -202,7 +200,7 @@ class Exported(Padded):
         example = (torch.full((2, 8), 5), torch.ones(2, 8, dtype=torch.long))
         names = ["input_ids", "attention_mask"]
         with tempfile.TemporaryDirectory() as exported, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's, about branches that no input takes
+            warnings.simplefilter("ignore")  # of the tracer, about branches that no input takes
             path = os.path.join(exported, "model.onnx")
             torch.onnx.export(
                 model, example, path, input_names=names, output_names=["logits"], opset_version=17, dynamo=False,
@@ -229,7 +227,7 @@ class OnnxRuntime(Exported):
 
 
 class OpenVino(Exported):
-    """OpenVINO, in float32 and set for throughput."""
+    """OpenVINO, in float32, with its hint for latency."""
 
     def open(self, path: str, device: str) -> None:
         import openvino
@@ -256,7 +254,7 @@ PEERS: dict[str, Any] = {
 
 
 def timed(peer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """How many seconds it takes."""
+    """Score, and return how many seconds it took."""
     gc.collect()
     end_helpers()
     started = time.perf_counter()
@@ -265,7 +263,7 @@ def timed(peer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def weighed(peer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """Scores, and the bytes that were in use at most beyond those in use before."""
+    """Score, and return the scores and the peak of memory in bytes, without what was in use before."""
     gc.collect()
     memory = Memory()
     scores = peer.score(pairs)
@@ -273,16 +271,16 @@ def weighed(peer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def end_helpers() -> None:
-    """End the threads that OpenMP keeps to help this one, so that each peer runs as it would without the others.
+    """End the OpenMP threads of the calling thread: each peer then runs as it would without the others.
 
-    Where there are more than cores, all sleep between operations instead of waiting for the next: 5 to 25% slower.
+    If there are more of them than cores, all sleep between operations instead of waiting for the next: 5 to 25% slower.
     """
     if sys.platform == "linux" and (pause := getattr(ctypes.CDLL(None), "omp_pause_resource_all", None)):
         pause(1)  # omp_pause_soft
 
 
 def serve(name: str) -> None:
-    """Answer commands on standard input; what libraries print goes to standard error."""
+    """Answer commands from standard input. What libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     peer = None
@@ -296,7 +294,7 @@ def serve(name: str) -> None:
                 answer = timed(peer, [tuple(pair) for pair in command["timed"]])
             else:
                 answer = weighed(peer, [tuple(pair) for pair in command["weighed"]])
-        except Exception as error:  # noqa: BLE001 - it is told to the other side
+        except Exception as error:  # noqa: BLE001 - it is sent to the other process
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

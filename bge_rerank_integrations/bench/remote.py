@@ -13,7 +13,7 @@ from bge_rerank_integrations.errors import OptionError
 
 
 class RemotePeer:
-    """Loads and scores in a process of another virtual environment; times are taken there."""
+    """Loads and scores in a process of another virtual environment. Times are measured there."""
 
     def __init__(self, name: str, python: str, **load: Any) -> None:
         if not Path(python).exists():
@@ -49,7 +49,7 @@ class RemotePeer:
         line = self._process.stdout.readline()
         if not line:
             self._log.seek(0)
-            raise RuntimeError(f"it stopped: {self._log.read()[-500:].strip()}")
+            raise RuntimeError(f"its process ended: {self._log.read()[-500:].strip()}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])

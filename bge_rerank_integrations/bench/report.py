@@ -66,7 +66,7 @@ def _figures(timing: Timing, ours: Timing, work: Work) -> tuple[str, ...]:
 
 
 def plot(report: Report, path: Path) -> None:
-    """Write a figure of pairs a second, a group of bars for each workload."""
+    """Write a figure of pairs per second, with a group of bars for each workload."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -80,7 +80,7 @@ def plot(report: Report, path: Path) -> None:
         axes.bar([i + index / (len(names) + 1) for i in range(len(bars))], bars, 1 / (len(names) + 1), label=name)
     axes.set_xticks([i + (len(names) - 1) / 2 / (len(names) + 1) for i in range(len(report.work))])
     axes.set_xticklabels([work.name for work in report.work])
-    axes.set_ylabel("pairs a second")
+    axes.set_ylabel("pairs per second")
     axes.set_title(f"{report.model}, {report.dtype}, {report.device}")
     axes.legend()
     figure.savefig(path, dpi=150)

@@ -1,4 +1,4 @@
-"""The benchmark: load everything, check that the scores agree, then time in turn over several rounds."""
+"""The benchmark: load all peers, check that their scores agree, then time them in turn for several rounds."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from bge_rerank_integrations.ranking import Pair
 from bge_rerank_integrations.scorer import limits
 
 TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
-"""How far a peer's logits may be from ours before its times are not believed."""
+"""How far a peer's logits may be from ours. If they are farther, its times are not shown."""
 CORRELATION = 0.95
-"""How far the logits of "int8" and "bfloat16", which round, must at least correlate with ours: in int8 those of random
-weights, which follow from nothing in the text, gave 0.974 to 0.982, those of the embedded encoder 0.9995."""
+"""The least correlation with our logits that "int8" and "bfloat16", which round, must have. Measured for int8: 0.974 to
+0.982 with random weights, 0.9995 with the embedded encoder."""
 
 
 @dataclass
 class Timing:
-    """What one peer took for one workload."""
+    """The times of one peer for one workload."""
 
     peer: str
     workload: str
     seconds: list[float] = field(default_factory=list)
     extra_bytes: int | None = None
-    """What was in use at most, beyond what was before."""
+    """The peak of memory, without what was in use before."""
     difference: float = 0.0
-    """The largest distance of a score from ours."""
+    """The largest difference of a score from ours."""
     problem: str | None = None
-    """Why there are no times to believe."""
+    """Why its times are not shown; None: they are."""
 
     @property
     def median(self) -> float:
@@ -59,14 +59,14 @@ class Work:
     pairs: int
     tokens: int
     flops: float
-    """What scoring it takes, without padding."""
+    """Floating-point operations to score it, without padding."""
     peak_flops: float
-    """What the machine can do in a second, measured around each of our runs: the median (see `cost.Peak`)."""
+    """What the machine can do per second: the median of measurements before and after our runs (see `cost.Peak`)."""
 
 
 @dataclass
 class Report:
-    """Everything that was measured, and on what."""
+    """All measurements, and the machine and versions they were made with."""
 
     model: str
     family: str
@@ -179,10 +179,10 @@ def benchmark(
 
 
 def _batch(label: str) -> tuple[str, int | None]:
-    """A peer's name, and how many pairs it shall take at a time if the label says so."""
+    """A peer's name, and how many pairs a batch has, if the label says so."""
     name, _, batch = label.partition(":")
     if batch and not (batch.isdecimal() and int(batch)):
-        raise OptionError(f"{label!r}: after the colon goes how many pairs a batch holds, such as {name}:4")
+        raise OptionError(f"{label!r}: after the colon, give the number of pairs in a batch, such as {name}:4")
     return name, int(batch) if batch else None
 
 
@@ -211,10 +211,10 @@ def _time(
     peak: Peak,
     say: Callable[[str], object],
 ) -> tuple[list[Timing], float]:
-    """Each peer's times, and the machine's peak, measured in turn with them.
+    """Each peer's times, and the machine's peak, measured in turn.
 
-    One run before them warms up, shows whether the scores agree, and is where memory is measured: for that, what the
-    allocator holds is given back first, which would slow a timed run down.
+    A first run warms up, checks that the scores agree, and measures memory: for that, the allocator first gives back
+    its free memory, which would make a timed run slower.
     """
     timings = {name: Timing(name, workload) for name in running}
     expected: list[float] = []
@@ -251,8 +251,8 @@ def _time(
 
 
 def _disagreement(timing: Timing, expected: list[float], scores: list[float], tolerance: float) -> str | None:
-    """Why a peer's scores are not those of the same model; None if they are."""
+    """Why a peer's scores are not those of the same model; None if they agree."""
     if getattr(peers.PEERS[_batch(timing.peer)[0]], "rounds", None):
         correlation = statistics.correlation(expected, scores) if len(scores) > 1 else 1.0
-        return None if correlation >= CORRELATION else f"scores correlate by {correlation:.3f} only"
-    return None if timing.difference <= tolerance else f"scores differ by {timing.difference:.2g}"
+        return None if correlation >= CORRELATION else f"the scores correlate by only {correlation:.3f}"
+    return None if timing.difference <= tolerance else f"the scores differ by up to {timing.difference:.2g}"

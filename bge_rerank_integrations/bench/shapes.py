@@ -1,4 +1,4 @@
-"""Random weights in the shapes of the published models, for measuring where the real ones are not at hand."""
+"""Random weights in the shapes of the published models, to measure without the real ones."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def write_random(wanted: str, folder: Path, seed: int = 0) -> None:
     """Write a checkpoint of random weights.
 
     Args:
-        wanted: "random:NAME" or "random:NAME:FRACTION", which keeps that part of the layers, such as 0.5.
+        wanted: "random:NAME", or "random:NAME:FRACTION" for a part of the layers, such as 0.5.
         folder: an empty folder.
     """
     name, _, part = wanted.removeprefix(PREFIX).partition(":")
@@ -125,7 +125,7 @@ def write_random(wanted: str, folder: Path, seed: int = 0) -> None:
     except ValueError:
         fraction = 0.0
     if not 0 < fraction <= 1:
-        raise OptionError(f"{wanted!r}: the part of the layers, after the second colon, is a number such as 0.5")
+        raise OptionError(f"{wanted!r}: after the second colon, give a part of the layers, such as 0.5")
     family, config = SHAPES[name]
     layers = max(1, round(config["num_hidden_layers"] * fraction))
     config = config | {"num_hidden_layers": layers, "rms_norm_eps": config.get("rms_norm_eps", 1e-6)}
@@ -136,7 +136,7 @@ def write_random(wanted: str, folder: Path, seed: int = 0) -> None:
     save_file({}, folder / "model.safetensors")
     with torch.device("meta"):
         model = family_class(family)(Checkpoint(folder)).build(layers)
-    # a norm's weights lie around 1, less what the model adds to them
+    # a norm's weights are around 1, minus what the model adds to them
     centre = 1.0 - getattr(model.get_submodule("stack").shape, "norm_offset", 0.0)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
@@ -152,7 +152,7 @@ def _is_head(tensor: str) -> bool:
 
 
 def _write_tokenizer(folder: Path, family: str) -> None:
-    """A small Unigram tokenizer, trained here, of the kind XLM-RoBERTa has: every peer reads it the same way."""
+    """A small Unigram tokenizer of XLM-RoBERTa's kind, trained here: every peer reads it in the same way."""
     tokens = {
         "bos_token": "<s>",
         "pad_token": "<pad>",

@@ -1,4 +1,4 @@
-"""What is timed: pairs that look like use, made of real text (the Python language reference)."""
+"""What is timed: pairs as in real use, made of real text (the Python language reference)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from bge_rerank_integrations.corpus import language_reference
 from bge_rerank_integrations.ranking import Pair
 
-LONGEST = 480  # tokens of query and passage together: below 512, so that no peer cuts anything
+LONGEST = 480  # tokens of query and passage together: below 512, where no peer cuts
 
 
 class Source:
@@ -23,9 +23,9 @@ class Source:
         self._words = [word for passage in language_reference() for word in passage.text.split() if word.isascii()]
 
     def text(self, shortest: int, longest: int) -> str:
-        """Running words of a length between the two, in tokens.
+        """A text with between `shortest` and `longest` tokens.
 
-        As among real passages, twice as long is half as likely: as many from 10 to 20 tokens as from 100 to 200.
+        As in real passages, twice the length is half as likely: as many have 10 to 20 tokens as have 100 to 200.
         """
         wanted = round(math.exp(self._random.uniform(math.log(shortest), math.log(longest))))
         start = self._random.randrange(len(self._words) - wanted)
@@ -47,7 +47,7 @@ WORKLOADS: dict[str, Callable[[Source, float], list[Pair]]] = {
     "single": lambda source, scale: list(source.pairs(1, 1, (8, 8), (120, 120))),
 }
 """mixed: one query with 100 passages of 8 to 464 tokens, 112 on average; many: 20 queries with 20 passages each; long:
-short queries with 20 long passages each; single: one pair, for latency. The scale, up to 1, takes a part of each."""
+short queries with 20 long passages each; single: one pair, for latency. A scale below 1 takes a part of each."""
 
 
 def _some(count: int, scale: float) -> int:

@@ -1,1 +1,1 @@
-"""The demonstration: small English rerankers shipped with the package, and a corpus every Python carries."""
+"""The demonstration: small English rerankers that come with the package, and a corpus that comes with every Python."""

@@ -1,8 +1,8 @@
-"""Queries with known answers about Python, which come with this package: to measure rerankers on, never to train on.
+"""Queries about Python with known answers, which come with this package: to measure rerankers on, never to train on.
 
-Two files: a frozen evaluation set with its own corpus, and the hand-written questions, which name their answers by
-words, so that they fit the language reference of any Python. `training/build_evaluation.py` of the repository says how
-they were made.
+There are two files: a frozen evaluation set with its own corpus, and questions written by hand. These name their
+answers by words in them, and therefore fit the language reference of any Python. `training/build_evaluation.py` of the
+repository says how they were made.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def load_passages() -> tuple[list[Passage], list[Query]]:
 
 
 def load_questions(passages: Sequence[Passage]) -> list[Query]:
-    """The hand-written questions that some of these passages answer.
+    """The questions written by hand that some of these passages answer.
 
     A question names its answers by words that only they contain: `relevant` has the indices of the passages with one
-    of them. Questions whose words no passage has, as in the reference of another Python, are left out.
+    of them. A question is left out if no passage does, which can happen with the reference of another Python.
     """
     queries = []
     for line in QUESTIONS.read_text(encoding="utf-8").splitlines():

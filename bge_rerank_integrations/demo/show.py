@@ -1,4 +1,4 @@
-"""`bge-rerank demo`: real passages retrieved, reranked through both frameworks, and shown before and after."""
+"""`bge-rerank demo`: passages are retrieved, reranked in both frameworks, and shown before and after."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def run(scorer: Scorer, name: str, asked: Sequence[str] | None, top_n: int, cons
 
 
 def compare(scorer: Scorer, name: str, question: str, indices: list[int], texts: list[str]) -> Comparison:
-    """Rerank passages through the LangChain compressor and through the LlamaIndex postprocessor."""
+    """Rerank passages with the LangChain compressor and with the LlamaIndex postprocessor."""
     from langchain_core.documents import Document
     from llama_index.core.schema import NodeWithScore, TextNode
 

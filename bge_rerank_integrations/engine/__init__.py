@@ -1,4 +1,4 @@
-"""Token sequences in, rows of scores out: what waits, what runs together, what is remembered.
+"""Token sequences in, rows of scores out: the queue, the batches, the cache of scores.
 
-Nothing here knows a model family, a checkpoint or torch: whatever runs a batch is given as a `work.Runner`.
+Nothing here knows a model family, a checkpoint or torch: the object that runs a batch is given as a `work.Runner`.
 """

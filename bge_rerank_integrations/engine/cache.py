@@ -1,4 +1,4 @@
-"""A bounded cache of scores, and of what is being worked out right now, so that nothing is worked out twice at once."""
+"""A bounded cache of scores. Equal sequences that are in work at the same time are scored once, too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def key_of(task: Task) -> Hashable:
 
 
 class ScoreCache:
-    """LayerScoress by key, the least recently used of them dropped beyond `size`."""
+    """Scores by key. Beyond `size` entries the least recently used is dropped."""
 
     def __init__(self, size: int) -> None:
         self._scores: LRUCache[Hashable, LayerScores] = LRUCache(size)
@@ -26,9 +26,9 @@ class ScoreCache:
         self.misses = 0
 
     def claim(self, batch: Iterable[Task]) -> tuple[list[tuple[Task, LayerScores]], list[Task]]:
-        """Split a batch into tasks whose scores are known, with them, and tasks to run: the first of each key.
+        """Split a batch: tasks whose scores are known (with the scores), and tasks to run (the first of each key).
 
-        Others that are the same as one that runs, here or on another device, wait for `finish`.
+        A task with the same key as one that runs, here or on another device, waits for `finish`.
         """
         known, to_run = [], []
         with self._lock:
@@ -47,7 +47,7 @@ class ScoreCache:
         return known, to_run
 
     def finish(self, tasks: Sequence[Task], scored: Sequence[LayerScores]) -> list[tuple[Task, LayerScores]]:
-        """Keep the scores of tasks that ran; returns them with those of the tasks that waited for the same."""
+        """Keep the scores of tasks that ran. Returns these and the tasks that waited for the same keys, with scores."""
         with self._lock:
             done = []
             for task, scores in zip(tasks, scored, strict=True):
@@ -58,6 +58,6 @@ class ScoreCache:
             return done
 
     def abandon(self, tasks: Sequence[Task]) -> list[Task]:
-        """Tasks failed: returns those that waited for them, to be run after all."""
+        """These tasks failed. Returns the tasks that waited for them: they must be run."""
         with self._lock:
             return [other for task in tasks for other in self._running.pop(key_of(task), [])]

@@ -31,14 +31,14 @@ class Deadline:
         return None if self._end is None else max(0.0, min(self._end - time.monotonic(), TIMEOUT_MAX))
 
     def check(self) -> None:
-        """Raise `Timeout` where no time is left."""
+        """Raise `Timeout` if no time is left."""
         if self.remaining == 0:
             with self.or_timeout():
                 raise FutureTimeoutError
 
     @contextmanager
     def or_queue_full(self) -> Iterator[None]:
-        """Waiting for room in the queue: a timeout in here becomes `QueueFull`."""
+        """Wait for room in the queue: a timeout inside becomes `QueueFull`."""
         try:
             yield
         except (FutureTimeoutError, asyncio.TimeoutError) as error:
@@ -49,7 +49,7 @@ class Deadline:
 
     @contextmanager
     def or_timeout(self) -> Iterator[None]:
-        """Waiting for scores: a timeout in here becomes `Timeout`."""
+        """Wait for scores: a timeout inside becomes `Timeout`."""
         try:
             yield
         except (FutureTimeoutError, asyncio.TimeoutError) as error:

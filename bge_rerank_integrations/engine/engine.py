@@ -1,6 +1,6 @@
-"""One worker thread for each device loads a model and owns it; callers hand it token sequences and get a future.
+"""One worker thread for each device loads a model and owns it. Callers give it token sequences and get a future.
 
-Requests that wait at the same time share batches. Scores do not depend on it: a packed sequence sees only itself.
+Requests that wait at the same time share batches. This does not change scores: a packed sequence sees only itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bge_rerank_integrations.options import EngineSettings
 from bge_rerank_integrations.stats import Counters, Stats
 
 TOKENIZING_THREADS = 4
-"""Threads that tokenize for async callers, so that one caller's long texts do not hold up the others."""
+"""Threads that tokenize for async callers, so that one caller's long texts do not delay the others."""
 HOOK_SECONDS = 1.0
 """How long `close` waits for a hook that blocks."""
 
@@ -32,9 +32,9 @@ class Engine:
     def __init__(self, makers: Sequence[Callable[[], Runner]], settings: EngineSettings) -> None:
         """
         Args:
-            makers: one for each runner, called in the thread that will run it. A thread that computes keeps helpers
-                of its own, and where there are more helpers than cores they sleep between operations, which cost one
-                pair 13% when another thread had loaded the model.
+            makers: one for each runner, called in the thread that will run it. Each thread that computes has OpenMP
+                threads of its own. If there are more of them than cores, they sleep between operations: one pair took
+                13% longer when another thread had loaded the model.
         """
         self.settings = settings
         self.counters = Counters()
@@ -49,14 +49,14 @@ class Engine:
             threading.Thread(target=worker.work, name=f"bge-rerank-{i}", daemon=True)
             for i, worker in enumerate(self.workers)
         ]
-        # runs when the engine is dropped and at exit, and holds no reference to the engine itself
+        # runs when the engine is garbage-collected and at exit; holds no reference to the engine itself
         self._finalizer = weakref.finalize(self, _stop, self._process, self._queue, threads, self._tokenizing, hook)
         for thread in threads:
             thread.start()
         try:
             runners = [worker.loaded.result() for worker in self.workers]
         except BaseException:
-            self._queue.close()  # the finalizer waits for what still loads: torch aborts if Python ends under it
+            self._queue.close()  # the finalizer waits for what still loads: torch aborts if Python ends meanwhile
             raise
         if settings.token_budget is None:
             self._queue.token_budget = min(runner.token_budget() for runner in runners)
@@ -68,12 +68,12 @@ class Engine:
 
     @property
     def tokenizing(self) -> Executor:
-        """Threads for async callers; raises `ClosedError` where the engine is closed."""
+        """Threads for async callers. Raises `ClosedError` if the engine is closed."""
         self.check_open()
         return self._tokenizing
 
     def check_open(self) -> None:
-        """Raise if the engine was closed, or lives in the process that this one was forked from."""
+        """Raise `ClosedError` if the engine was closed, or belongs to the process that this one was forked from."""
         if self.forked:
             raise ClosedError("this scorer belongs to the process that loaded it: load it again after the fork")
         if self.closed:
@@ -89,7 +89,7 @@ class Engine:
         return not self._finalizer.alive or self._queue.closed
 
     def close(self) -> None:
-        """Fail what waits, finish what runs, free the devices. Closing twice is fine."""
+        """Requests that wait get an error, batches that run are finished, devices are freed. May be called twice."""
         self._finalizer()
 
     @property
@@ -97,7 +97,7 @@ class Engine:
         return self._queue.tokens
 
     def stats(self) -> Stats:
-        """What was done so far, and what waits now."""
+        """What was scored so far, and what waits now."""
         return self.counters.stats(
             queued_requests=len(self._queue),
             queued_tokens=self._queue.tokens,
@@ -114,7 +114,7 @@ def _stop(
     tokenizing: ThreadPoolExecutor,
     hook: Hook | None,
 ) -> None:
-    if os.getpid() != process:  # a fork has none of the threads, and perhaps a lock that one of them held
+    if os.getpid() != process:  # a fork has none of the threads, but may have a lock that one of them held
         return
     tokenizing.shutdown(wait=False)
     queue.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from bge_rerank_integrations.stats import Batch, Counters
 
 MOST_WAITING = 1024
-"""Reports that wait for a slow hook; beyond, the oldest are dropped and counted."""
+"""Reports that may wait for a slow hook. Beyond that the oldest is dropped, and counted."""
 
 
 class Hook:
@@ -23,7 +23,7 @@ class Hook:
         self._thread: threading.Thread | None = None
 
     def __call__(self, report: Batch | None) -> None:
-        """Pass a report on; returns at once. None ends the thread after what came before."""
+        """Queue a report; returns at once. None ends the thread after the reports before it."""
         with self._changed:
             if len(self._reports) >= MOST_WAITING:
                 self._reports.popleft()
@@ -35,7 +35,7 @@ class Hook:
                 self._thread.start()
 
     def close(self, seconds: float) -> None:
-        """Let the hook see what was reported, but wait for it no longer than so many seconds."""
+        """Let the hook have the reports that wait, and wait for it, but no longer than `seconds`."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self(None)
@@ -50,5 +50,5 @@ class Hook:
                 return
             try:
                 self._call(report)
-            except BaseException as error:  # noqa: BLE001 - a hook that fails must not cost anyone a score
+            except BaseException as error:  # noqa: BLE001 - a hook that fails must not change anyone's scores
                 self._counters.count_hook_error(error)

@@ -1,11 +1,12 @@
-"""Requests that wait for a device, how much may wait, and which of it goes into the next batch.
+"""Requests that wait for a device, the limit on how much may wait, and which sequences go into the next batch.
 
-Two lanes lead inside. A small request (up to `max_tokens` / 64) may always use the last eighth of the bound, which
-large ones leave free: a few pairs need not wait until thousands of others are scored. While a large one waits outside,
-small ones keep to that eighth, so that neither starves the other. Within a lane it is first come, first admitted.
+At most `max_tokens` wait inside the queue; other requests wait outside, in two lanes. Large requests may fill seven
+eighths of the limit. The last eighth is for small requests (up to `max_tokens` / 64, or one batch): a few pairs do not
+wait until thousands of others are scored. While a large request waits outside, small ones use that eighth only, and
+cannot hold the large one back for ever. Within a lane, requests are admitted in the order in which they came.
 
-Inside, each caller gives one sequence in turn to the next batch, and recipes, which cannot share a batch, take turns.
-Every step costs the same however many requests wait.
+Inside, callers take turns: each gives one sequence to the next batch, then the next caller does. Recipes cannot share a
+batch, and take turns as well. The cost of a step does not depend on how many requests wait.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ from bge_rerank_integrations.errors import ClosedError
 
 _CLOSED = "the scorer was closed before this request was scored"
 LARGE_SHARE = 7, 8
-"""The part of the bound that large requests may fill."""
+"""The part of the limit that large requests may fill."""
 SMALL_SHARE = 1, 64
-"""The part of the bound that a request may have and still count as small."""
+"""A request of at most this part of the limit, or of at most one batch, is a small one."""
 BATCHES_TO_RECOVER = 16
-"""After so many batches without one that did not fit, batches are planned larger again."""
+"""After this many batches in a row that fitted, batches may be larger again."""
 
 
 class Queue:
-    """What waits, and the bound on it. Any number of threads may use it."""
+    """What waits, and the limit on it. Any number of threads may use it."""
 
     def __init__(self, token_budget: int, max_tokens: int, workers: int) -> None:
         """
         Args:
-            token_budget: tokens a batch may hold; a longer sequence goes alone.
-            max_tokens: tokens that may wait; a request beyond waits outside, a larger one until nothing else waits.
+            token_budget: tokens in a batch at most; a longer sequence is a batch of its own.
+            max_tokens: tokens that may wait inside. A request that has no room waits outside; one that is larger than
+                this alone waits until nothing else does.
             workers: how many devices share the work.
         """
         self.max_tokens = max_tokens
@@ -55,7 +57,7 @@ class Queue:
 
     @property
     def token_budget(self) -> int:
-        """Tokens a batch may hold now."""
+        """Tokens in a batch at most, now."""
         return self._budget
 
     @token_budget.setter
@@ -68,11 +70,11 @@ class Queue:
         return self._closed
 
     def __len__(self) -> int:
-        """Requests that wait, inside the bound and outside."""
+        """Requests that wait, inside and outside."""
         return len(self._requests)
 
     def put(self, request: Request) -> None:
-        """Queue a request; its `admitted` says when it is within the bound."""
+        """Queue a request; its `admitted` is done when it is inside."""
         with self._changed:
             if self._closed:
                 raise ClosedError("this scorer was closed: load it again")
@@ -91,7 +93,7 @@ class Queue:
                 self._admit()
                 try:
                     batch = self._next_batch()
-                except Exception as error:  # noqa: BLE001 - whatever it is must not end the worker, and so everyone
+                except Exception as error:  # noqa: BLE001 - no error here may end the worker
                     self._drop_first(error)
                     continue
                 if batch:
@@ -102,7 +104,7 @@ class Queue:
             return None
 
     def put_back(self, tasks: Iterable[Task]) -> None:
-        """Queue tasks once more that were taken and not run."""
+        """Queue tasks again that were taken and not run."""
         late = []
         with self._changed:
             for task in tasks:
@@ -119,7 +121,7 @@ class Queue:
             request.fail(ClosedError(_CLOSED))
 
     def shrink(self, failed_tokens: int) -> None:
-        """A batch of this many tokens did not fit the device's memory: plan at most half of it for some time."""
+        """A batch of this many tokens did not fit the device's memory: use at most half as many for some time."""
         with self._changed:
             self._budget = max(1, min(self._budget, failed_tokens // 2))
             self._good_batches = 0
@@ -175,9 +177,9 @@ class Queue:
 
     def _has_room(self, request: Request, large: bool, reserved: int) -> bool:
         if not self._tokens:
-            return True  # one that is larger than the bound runs when nothing else waits
+            return True  # one that is larger than the limit runs when nothing else waits
         if large:
-            tokens = min(request.tokens, reserved)  # a larger one takes the large ones' whole part, once it is empty
+            tokens = min(request.tokens, reserved)  # a larger one takes all of this part, once it is empty
             return self._large_tokens + tokens <= reserved and self._tokens + tokens <= self.max_tokens
         if self._outside[True]:
             own = max(self.max_tokens - reserved, self._full_budget)
@@ -186,13 +188,13 @@ class Queue:
         return self._tokens + request.tokens <= self.max_tokens
 
     def _join(self, request: Request) -> None:
-        """Stand in turn: after the caller's other requests, the caller after others of the recipe."""
+        """Admit a request: it comes after the caller's other requests, a new caller after the others of its recipe."""
         self._requests.add(request)
         request.inside = True
         self._turns.setdefault(request.recipe, OrderedDict()).setdefault(request.caller, deque()).append(request)
 
     def _forget(self, request: Request) -> None:
-        """A request is settled: nothing of it waits any more. Where it stands in turn it is passed over later."""
+        """A request is settled: none of it waits any more. It is skipped when its turn comes."""
         with self._changed:
             if request not in self._requests:
                 return
@@ -204,7 +206,7 @@ class Queue:
             self._changed.notify_all()
 
     def _drop_first(self, error: Exception) -> None:
-        """Fail whoever is first in turn."""
+        """Give the error to the caller whose turn it is."""
         recipe, callers = next(iter(self._turns.items()))
         _, requests = callers.popitem(last=False)
         if not callers:
@@ -213,11 +215,11 @@ class Queue:
             request.fail(error)
 
     def _next_batch(self) -> list[Task]:
-        """One sequence of each request in turn, of the recipe whose turn it is; empty where all were cancelled."""
+        """One sequence of each caller in turn, of the recipe whose turn it is; empty if all were cancelled."""
         if not self._turns:
             return []
         recipe, callers = next(iter(self._turns.items()))
-        budget = min(self._budget, -(-self._tokens // self._workers))  # leave the other devices their share
+        budget = min(self._budget, -(-self._tokens // self._workers))  # leave a share for the other devices
         batch: list[Task] = []
         tokens = 0
         while callers:

@@ -24,15 +24,15 @@ class TokenSequence:
 
     ids: list[int]
     passage: tuple[int, int]
-    """Where the passage's tokens start and stop in `ids`."""
+    """Where the passage's tokens start in `ids`, and where they stop (exclusive)."""
     truncated: bool = False
-    """Whether some text was cut away."""
+    """Whether some text was cut off."""
     prefix: int = 0
-    """How many of the first tokens belong to the query alone and see nothing after them (decoders)."""
+    """How many of the first tokens do not depend on the passage (decoders): bos, query and separator."""
 
     @cached_property
     def key(self) -> bytes:
-        """Equal for sequences that a model cannot tell apart, and for those alone."""
+        """Equal if, and only if, the model cannot tell two sequences apart."""
         numbers = array("q", [*self.passage, *self.ids])
         return blake2b(numbers, digest_size=16).digest()
 
@@ -53,10 +53,10 @@ class Recipe:
 
 
 class Runner(Protocol):
-    """Whatever turns a batch into scores: one copy of a model on one device, used by one thread."""
+    """Turns a batch into scores: one copy of a model on one device, used by one thread."""
 
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
-        """Scores for each sequence, in the order given; `DoesNotFit` where the device's memory is too small."""
+        """Scores for each sequence, in the order given; `DoesNotFit` if the device's memory is too small."""
 
     def token_budget(self) -> int:
         """How many tokens it can take at once."""
@@ -66,12 +66,12 @@ class Runner(Protocol):
 
 
 class DoesNotFit(Exception):
-    """A batch needs more memory than the device has: fewer sequences at once may do."""
+    """A batch needs more memory than the device has. A smaller batch may fit."""
 
 
 @dataclass(eq=False)
 class Request:
-    """Sequences of one caller, and how many of them still lack a score."""
+    """Sequences of one caller, and how many of them have no score yet."""
 
     sequences: Sequence[TokenSequence]
     recipe: Recipe
@@ -81,20 +81,20 @@ class Request:
     """Called by a worker with the indices of sequences that have their scores now; must neither block nor raise."""
     future: Future[list[LayerScores]] = field(default_factory=Future)
     admitted: Future[None] = field(default_factory=Future)
-    """Done once the request is within the bound on what may wait."""
+    """Done once the request is inside the queue."""
 
     def __post_init__(self) -> None:
         self.tokens = sum(len(sequence.ids) for sequence in self.sequences)
         self.waiting = deque(in_order(self.sequences))
         self.inside = False
-        """Whether the queue has admitted it; the queue's own."""
+        """Whether the queue has admitted it. Only the queue sets this."""
         self.scores: list[LayerScores] = [[] for _ in self.sequences]
         self.since = time.perf_counter()
         self._missing = len(self.sequences)
         self._lock = threading.Lock()  # two devices may finish parts of it at once
 
     def fill(self, scored: Sequence[tuple[int, LayerScores]]) -> None:
-        """Write down scores by index; the last ones settle the future."""
+        """Set scores by index; the last ones settle the future."""
         with self._lock:
             for index, scores in scored:
                 self.scores[index] = scores
@@ -127,9 +127,9 @@ class Task(NamedTuple):
 
 
 def in_order(sequences: Sequence[TokenSequence]) -> list[int]:
-    """Indices in the order to score them: those of one prefix together, so that they can share it, and longest first.
+    """Indices in the order to score them: sequences of one prefix together, because they can share it; longest first.
 
-    Neighbours of equal length share a kernel call, and memory peaks in the first batch.
+    Neighbours of equal length share a kernel call, and the first batch needs the most memory.
     """
     prefixes: dict[tuple[int, ...], int] = {}
     groups = [prefixes.setdefault(tuple(s.ids[: s.prefix]), len(prefixes)) for s in sequences]
@@ -137,6 +137,6 @@ def in_order(sequences: Sequence[TokenSequence]) -> list[int]:
 
 
 def settle(setter: Callable[[Any], None], outcome: object) -> None:
-    """Set a future's outcome, unless its caller cancelled it meanwhile or another batch of its request failed first."""
+    """Set a future's outcome, unless its caller has cancelled it or another batch of its request has failed before."""
     with suppress(InvalidStateError):
         setter(outcome)

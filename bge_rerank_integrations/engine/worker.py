@@ -1,7 +1,7 @@
-"""A device's thread: the model is loaded, then batches run until the queue closes.
+"""A device's thread: it loads the model, then runs batches until the queue closes.
 
-Whatever goes wrong in a batch is the batch's: its callers get the error and the loop goes on. Should the loop end all
-the same, nobody is left waiting: the queue closes with the reason.
+An error in a batch goes to the callers of that batch, and the loop goes on. If the loop itself ends, the queue closes
+with the reason, and no caller waits for ever.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bge_rerank_integrations.stats import Batch, Counters
 
 
 class Worker:
-    """What a thread does for one runner: make it, run batches on it, close it."""
+    """What a thread does with one runner: make it, run batches on it, close it."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Worker:
         """Load, then run batches until the queue closes."""
         try:
             runner = self.make()
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to whoever loads
+        except BaseException as error:  # noqa: BLE001 - any error goes to the caller that loads
             self.loaded.set_exception(error)
             return
         self.loaded.set_result(runner)
@@ -52,8 +52,8 @@ class Worker:
         try:
             while (batch := self.queue.take()) is not None:
                 self._serve(runner, batch)
-                del batch  # or its requests would live until the next one comes
-        except BaseException as error:  # noqa: BLE001 - nobody is there to catch it; it is told to all who wait
+                del batch  # otherwise its requests stay in memory until the next one comes
+        except BaseException as error:  # noqa: BLE001 - nothing above catches it; all who wait get it
             reason = ClosedError(f"the scorer's thread ended ({type(error).__name__}: {error}): load it again")
             reason.__cause__ = error
         finally:
@@ -68,16 +68,16 @@ class Worker:
                 _deliver(known)
             if tasks:
                 self._run(runner, tasks)
-        except BaseException as error:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
+        except BaseException as error:  # noqa: BLE001 - any error goes to the callers of this batch
             self._fail(batch, error)
 
     def _run(self, runner: Runner, batch: list[Task]) -> None:
-        """Run tasks of one recipe. A batch that does not fit is halved; one that fails runs again caller by caller."""
+        """Run tasks of one recipe. One that does not fit is halved; one that fails runs again by request."""
         started = time.perf_counter()
         error: BaseException
         try:
             scored = runner.run([task.sequence for task in batch], batch[0].request.recipe)
-        except BaseException as caught:  # noqa: BLE001 - whatever it is belongs to the callers of this batch
+        except BaseException as caught:  # noqa: BLE001 - any error goes to the callers of this batch
             error = caught
         else:
             self._finish(batch, scored, started)
@@ -92,7 +92,7 @@ class Worker:
         if isinstance(error, DoesNotFit):
             self.queue.shrink(sum(task.tokens for task in batch))
             self.counters.count_out_of_memory()
-        del error  # its traceback would keep what failed alive
+        del error  # its traceback would keep the failed batch in memory
         for part in parts:
             self._run(runner, part)
 

@@ -1,10 +1,10 @@
-"""`bge-rerank evaluate`: which reranker, and which of its options, to use on one's own data.
+"""`bge-rerank evaluate`: which reranker, with which options, to use on your own data.
 
     data = read_beir("my-data")
     result = evaluate(data, ["BAAI/bge-reranker-base", "BAAI/bge-reranker-v2-m3,max_length=256"], out="results")
 
-files (`beir`, `json_lines`, `trec`) -> `data.Dataset`; strings -> `configurations`; both -> `scoring` (with `store`,
-for going on after a stop) -> `metrics` -> `rows` -> `result` (with `figure`). `run.evaluate` is the whole way.
+files (`beir`, `json_lines`, `trec`) -> `data.Dataset`; strings -> `configurations`; both -> `scoring` (with `store`, to
+continue after a stop) -> `metrics` -> `rows` -> `result` (with `figure`). `run.evaluate` does all of it.
 """
 
 from bge_rerank_integrations.extras import require

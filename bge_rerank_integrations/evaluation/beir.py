@@ -22,7 +22,7 @@ from bge_rerank_integrations.textfiles import UTF_8, checked_text, shortened
 
 BM25_DEPTH = 50
 MOST_RELEVANT = 1000
-"""trec_eval keeps a table of all values below the largest: its sizes and sums overflow where that is huge."""
+"""The largest relevance. trec_eval has a table of all values below the largest: with huge ones, it overflows."""
 HEADER = ["query-id", "corpus-id", "score"]
 
 
@@ -38,24 +38,24 @@ def read_beir(
 ) -> Dataset:
     """Read a data set in BEIR's layout.
 
-    A document's text is its title and its text with a space between, as BEIR has it. Queries that the split does not
-    judge are not used, and a document with the id of the query is no candidate of it, as in BEIR's own evaluation.
+    A document's text is its title, a space and its text, as in BEIR. Queries without judgements in the split are not
+    used. A document with the same id as the query is not a candidate, as in BEIR's own evaluation.
 
     Args:
-        folder: holds corpus.jsonl (objects with _id, title, text), queries.jsonl (_id, text) and qrels/<split>.tsv
-            (a header, then query id, document id and score between tabs; a score of 0 or less is not relevant).
-        candidates: a TREC run file with each query's candidates; None: BM25's best are taken.
-        depth: how many candidates of each query to take; None: 50 of BM25's, all of a run file's.
+        folder: has corpus.jsonl (objects with _id, title, text), queries.jsonl (_id, text) and qrels/<split>.tsv
+            (a header, then query id, document id and score, separated by tabs; a score of 0 or less is not relevant).
+        candidates: a TREC run file with each query's candidates; None: the best of BM25.
+        depth: how many candidates to use for each query; None: 50 of BM25, or all of the run file.
         skip_bad: leave out blank texts, duplicates, judgements and candidates of unknown ids, and queries without a
-            relevant document, and count them in `Dataset.notes`; else the first of them is an error.
-        encoding: of all files, by a name that Python knows.
+            relevant document, and count them in `Dataset.notes`; otherwise the first of them is an error.
+        encoding: of all files, a name that Python knows.
 
     Raises:
-        DataError: a line cannot be used; names file, line, value and remedy.
+        DataError: a line cannot be used; the message names file, line, value and remedy.
     """
     folder = Path(folder)
     if depth is not None and depth < 1:
-        raise DataError(f"depth={depth}: take at least 1 candidate of each query")
+        raise DataError(f"depth={depth}: use at least 1 candidate for each query")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: give one with corpus.jsonl, queries.jsonl and qrels/{split}.tsv")
     problems = Problems(skip_bad)
@@ -64,7 +64,7 @@ def read_beir(
     qrels = _qrels(folder, split, asked, corpus, problems, encoding)
     queries = {query: text for query, text in asked.items() if query in qrels}
     if not queries:
-        raise DataError(f"{folder / 'qrels' / f'{split}.tsv'} leaves no query with a relevant document: nothing to do")
+        raise DataError(f"{folder / 'qrels' / f'{split}.tsv'} has no usable query with a relevant document")
     if candidates is None:
         found, notes = retrieve(queries, corpus, depth or BM25_DEPTH, watch)
     else:
@@ -80,7 +80,7 @@ def read_beir(
         if lost == len(queries):
             raise DataError(
                 f"no query of {folder} has a candidate: check the ids, and whether queries and documents are in one "
-                "language; candidates (--candidates) takes the run of a retriever that finds across languages"
+                "language; with candidates (--candidates), give the run of a retriever that works across languages"
             )
     return Dataset(
         name=f"{folder.resolve().name} ({split})",
@@ -121,7 +121,7 @@ def _id(where: str, row: dict[str, Any]) -> str:
     if not name or name.split() != [name] or "\0" in name:
         raise DataError(
             f"{where}: _id={shortened(repr(value))}: use an id without white space, which separates the columns of run "
-            "files, and without NUL, which ends names there"
+            "files, and without NUL, which ends a name there"
         )
     return name
 
@@ -129,11 +129,11 @@ def _id(where: str, row: dict[str, Any]) -> str:
 def _qrels(
     folder: Path, split: str, queries: dict[str, str], corpus: dict[str, str], problems: Problems, encoding: str
 ) -> dict[str, dict[str, int]]:
-    """Judgements of the queries that have something relevant."""
+    """Judgements of the queries that have a relevant document."""
     path = folder / "qrels" / f"{split}.tsv"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in (folder / "qrels").glob("*.tsv"))) or "none"
-        raise DataError(f"{path} does not exist: splits there are: {known}")
+        raise DataError(f"{path} does not exist: the splits of this folder are: {known}")
     rows = lines(path, encoding)
     where, header = next(rows)
     if header.split("\t") != HEADER:
@@ -144,7 +144,7 @@ def _qrels(
         columns = [column.strip() for column in line.split("\t")]
         if len(columns) != 3:
             raise DataError(
-                f"{where} is {shortened(repr(line))}: three columns with tabs between are needed: {', '.join(HEADER)}"
+                f"{where} is {shortened(repr(line))}: three columns, separated by tabs, are needed: {', '.join(HEADER)}"
             )
         query, document, score = columns
         try:
@@ -152,7 +152,7 @@ def _qrels(
         except ValueError as error:
             raise DataError(f"{where}: score={score!r}: use a whole number, 0 for not relevant") from error
         if relevance > MOST_RELEVANT:
-            raise DataError(f"{where}: score={shortened(score)}: use at most {MOST_RELEVANT}, gains grow with it")
+            raise DataError(f"{where}: score={shortened(score)}: use at most {MOST_RELEVANT}")
         if query not in queries:
             problems.found(
                 "judgements of unknown queries", f"{where}: query {query!r} is not in queries.jsonl: remove it"

@@ -36,7 +36,7 @@ else:
 OPTIONS = names(ScoringOptions)
 LOADING = tuple(name for name in (*names(Placement), *names(ModelSource)) if name not in ("model", *SECRETS))
 FIRST_STAGE = "first stage"
-"""What the row without a reranker is called; no configuration may be."""
+"""The name of the row without a reranker; no configuration may have it."""
 KEYS = (*OPTIONS, *LOADING, "name")
 Given = str | os.PathLike[str] | Mapping[str, Any]
 _BOOLEANS = {"true": True, "false": False}
@@ -45,13 +45,13 @@ _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True)
 class Loading:
-    """What configurations that share one loaded model have in common."""
+    """What configurations must have in common to share one loaded model."""
 
     source: ModelSource
     placement: Placement
 
     def arguments(self) -> dict[str, Any]:
-        """For `load_scorer`."""
+        """The arguments for `load_scorer`."""
         return asdict(self.source) | asdict(self.placement)
 
 
@@ -65,11 +65,11 @@ class Configuration:
 
     @property
     def run_file(self) -> str:
-        """The name of its run file: letters that every file system takes."""
+        """The name of its run file, with characters that every file system allows."""
         return _file(self.name)
 
     def settings(self) -> dict[str, Any]:
-        """The model, and every option that is not at its default."""
+        """The model, and every option that does not have its default."""
         chosen: dict[str, Any] = {"model": self.loading.source.model}
         for part in (self.loading.source, self.loading.placement, self.options):
             for field in fields(part):
@@ -80,7 +80,7 @@ class Configuration:
 
 
 def read_configurations(given: Given | Iterable[Given]) -> list[Configuration]:
-    """Every configuration that is asked for, in order, under names of their own.
+    """Every configuration, in the order given, each with its own name.
 
     Args:
         given: one of these or several: strings such as "demo,max_length=128+256" or "PATH,cutoff_layer=8-12", paths of
@@ -98,7 +98,7 @@ def read_configurations(given: Given | Iterable[Given]) -> list[Configuration]:
     if not found:
         raise OptionError("no configuration: name at least one, such as 'demo' or 'BAAI/bge-reranker-v2-m3'")
     names = [FIRST_STAGE, *(configuration.name for configuration in found)]
-    files = [_file(name).lower() for name in names]  # some file systems know no case
+    files = [_file(name).lower() for name in names]  # some file systems ignore case
     for index, (name, file) in enumerate(zip(names, files, strict=True)):
         if file in files[:index]:
             other = names[files.index(file)]
@@ -123,7 +123,7 @@ def _entries(text: str) -> list[Mapping[str, Any]]:
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals:
-            raise OptionError(f"{text!r}: {part!r} is not KEY=VALUE; a text with commas goes into a TOML file")
+            raise OptionError(f"{text!r}: {part!r} is not KEY=VALUE; write a text with commas in a TOML file")
         if key in settings:
             raise OptionError(f"{text!r}: {key} is given twice")
         settings[key] = _value(key, value)
@@ -136,7 +136,7 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
         content = tomllib.loads(content) if path.suffix == ".toml" else json.loads(content)
     except DataError as error:
         raise OptionError(str(error)) from error
-    except (ValueError, RecursionError) as error:  # of UTF-8, JSON and TOML alike
+    except (ValueError, RecursionError) as error:  # of JSON and of TOML
         raise OptionError(f"{path} is not {path.suffix[1:].upper()}: {error}") from error
     entries = content.get("configuration") if isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -145,7 +145,7 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
 
 
 def _value(key: str, text: str) -> Any:
-    """A value as it stands in a string; only texts that models read keep white space at their ends."""
+    """A value from a string. Only texts that models read keep white space at their ends."""
     if key not in TEXTS:
         text = text.strip()
     if key in (*WHOLE_NUMBERS, *NUMBER_LISTS):
@@ -164,13 +164,13 @@ def _numbers(key: str, text: str) -> int | list[int]:
             raise OptionError(f"{key}={text!r}: use a number, a range such as 2-8, or a list such as 2+4+8")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first >= 1000:
-            raise OptionError(f"{key}={text!r}: the range {part.strip()} is backwards or too long")
+            raise OptionError(f"{key}={text!r}: the range {part.strip()} goes down or is too long")
         found += range(first, last + 1)
     return found if len(found) > 1 or key in NUMBER_LISTS else found[0]
 
 
 def _expanded(settings: dict[str, Any]) -> list[Configuration]:
-    """One configuration for each combination of the swept options."""
+    """One configuration for each combination of the options with several values."""
     for key in settings:
         if key in SECRETS:
             raise OptionError(f"{key} is no setting of a configuration, since those are written down: set HF_TOKEN")
@@ -179,7 +179,7 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
     if isinstance(settings.get("model"), os.PathLike):
         settings["model"] = os.fspath(settings["model"])
     if not isinstance(settings.get("model"), str) or not settings["model"]:
-        raise OptionError(f"a configuration without a model: {settings}")
+        raise OptionError(f"a configuration has no model: {settings}")
     for key in WHOLE_NUMBERS:
         if isinstance(settings.get(key), str):
             settings[key] = _numbers(key, settings[key])

@@ -1,4 +1,4 @@
-"""What is evaluated on: queries, their candidates in the order of a first stage, and which of them are relevant."""
+"""The data of an evaluation: queries, their candidates in the order of a first stage, and which are relevant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bge_rerank_integrations.textfiles import UTF_8, read_json_lines, read_lines
 Item = TypeVar("Item")
 
 Watch = Callable[[str, int, int], object]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the name of a step, how much of it is done, and how much there is."""
 
 
 def unwatched(what: str, done: int, total: int) -> None:
@@ -33,25 +33,25 @@ class Dataset:
     texts: dict[str, str]
     """Text of each candidate by its id."""
     candidates: dict[str, dict[str, float]]
-    """For each query its candidates' ids and first-stage scores, best first; empty where nothing was found."""
+    """For each query its candidates' ids and first-stage scores, best first; empty if nothing was found."""
     qrels: dict[str, dict[str, int]]
-    """For each query how relevant documents are, by id; 0 is not relevant. Documents outside `candidates` count."""
+    """For each query the relevance of documents by id; 0 is not relevant. Documents that are not candidates count."""
     first_stage: str
-    """What put the candidates in their order, such as "BM25"."""
+    """The name of the first stage, such as "BM25"."""
     notes: list[str] = field(default_factory=list)
-    """What a reader of the figures must know."""
+    """What readers of the figures must know."""
 
     @property
     def depth(self) -> int:
-        """Candidates that a query has at most."""
+        """The largest number of candidates of a query."""
         return max(map(len, self.candidates.values()))
 
     def pairs(self, query: str) -> list[tuple[str, str]]:
-        """Query text and text of each candidate, in first-stage order."""
+        """The query's text with the text of each candidate, in first-stage order."""
         return [(self.queries[query], self.texts[document]) for document in self.candidates[query]]
 
     def fingerprint(self) -> str:
-        """Changes with anything that scores or measures depend on."""
+        """Changes if any data changes that scores or measures depend on."""
         digest = hashlib.sha256()
         for query, text in self.queries.items():
             found = [[document, self.texts[document]] for document in self.candidates[query]]
@@ -60,14 +60,14 @@ class Dataset:
 
 
 class Problems:
-    """What to do about lines that cannot be used: refuse the first, or leave them out and count them."""
+    """Lines that cannot be used: the first is an error, or all are left out and counted."""
 
     def __init__(self, skip: bool) -> None:
         self._skip = skip
         self._skipped: Counter[str] = Counter()
 
     def found(self, kind: str, message: str) -> None:
-        """Raise, or count one more of its kind; the caller then leaves it out."""
+        """Raise, or count one more of this kind. The caller then leaves it out."""
         if not self._skip:
             raise DataError(f"{message}; skip_bad (--skip-bad) leaves out all such lines and counts them")
         self._skipped[kind] += 1
@@ -77,12 +77,12 @@ class Problems:
 
 
 def lines(path: Path, encoding: str = UTF_8) -> Iterator[tuple[str, str]]:
-    """Each line that is not blank, after the words that say where it is; a file without any is an error."""
+    """Each line that is not blank, with the words that say where it is: (where, line). An empty file is an error."""
     return _filled(path, ((where, line) for where, line in read_lines(path, encoding) if line.strip()))
 
 
 def objects(path: Path, encoding: str = UTF_8) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each JSON object of a JSON-lines file, after the words that say where it is."""
+    """Each JSON object of a JSON Lines file, with the words that say where it is: (where, object)."""
     for where, row in _filled(path, read_json_lines(path, encoding)):
         if not isinstance(row, dict):
             raise DataError(f"{where} is {shortened(json.dumps(row))}: write an object, such as {{...}}")

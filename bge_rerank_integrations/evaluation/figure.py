@@ -1,4 +1,4 @@
-"""The picture: quality against time, the Pareto front drawn, every point labelled."""
+"""The figure: quality against time, with the Pareto front and a label for every point."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FRONT, OTHER, BASELINE = "#0b6e4f", "#5b6472", "#b35900"
 
 
 def draw(every_row: Sequence[Row], title: str, depth: int, path: Path) -> None:
-    """Write the figure. Labels stand in a column at the right, each tied to its point, so that none hides another.
+    """Write the figure. Labels are in a column at the right, with lines to their points: none covers another.
 
     Args:
         every_row: the first stage and the configurations.
-        depth: candidates that a query has at most.
-        path: the suffix says in which format.
+        depth: the largest number of candidates of a query.
+        path: its suffix gives the format.
     """
     try:
         from matplotlib.figure import Figure
@@ -137,7 +137,7 @@ def draw(every_row: Sequence[Row], title: str, depth: int, path: Path) -> None:
 
 
 def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Falling heights between 0 and 1, moved as little as it takes to lie `gap` apart, upwards where the room ends."""
+    """Falling heights between 0 and 1, moved as little as possible to be `gap` apart: down, or up near 0."""
     moved: list[float] = []
     for height in heights:
         moved.append(min(height, moved[-1] - gap) if moved else height)
@@ -149,7 +149,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def _shortened(name: str) -> str:
-    """A long name, its long values cut, then its middle: the start tells the model, the end the last option."""
+    """A long name: first its long values are cut, then its middle. The start is the model, the end the last option."""
     if len(name) > LONGEST_NAME:
         cut = (part if len(part) <= LONGEST_PART else f"{part[: LONGEST_PART - 1]}…" for part in name.split(","))
         name = ",".join(cut)
@@ -158,13 +158,13 @@ def _shortened(name: str) -> str:
 
 
 def untangled(points: Sequence[tuple[float, float]], heights: Sequence[float], x: float) -> list[int]:
-    """Which point each label at `x` belongs to, so that no two lines from labels to points cross.
+    """Which point each label at `x` gets: no two lines from labels to points cross.
 
-    From the top down each label takes the point whose line leaves all the others below it.
+    From the top down, each label takes the point whose line has all other points below it.
 
     Args:
         points: all left of `x`.
-        heights: of the labels, falling; as many as there are points.
+        heights: of the labels, falling; one for each point.
 
     Returns:
         For each label the index of its point.

@@ -1,4 +1,4 @@
-"""BM25 as the first stage: it finds candidates, or puts given ones in order, and tells what it could not read."""
+"""BM25 as the first stage: it finds candidates, or sorts given ones, and notes what it cannot read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Candidates = dict[str, dict[str, float]]
 def retrieve(
     queries: Mapping[str, str], corpus: Mapping[str, str], depth: int, watch: Watch
 ) -> tuple[Candidates, list[str]]:
-    """BM25's best `depth` documents for each query, and what a reader of the figures must know about them."""
+    """BM25's best `depth` documents for each query, and notes for readers of the figures."""
     watch("indexing for BM25", 0, 1)
     ids = list(corpus)
     index = BM25Index(list(corpus.values()))
@@ -31,7 +31,7 @@ def retrieve(
 def in_bm25_order(
     queries: Mapping[str, str], texts: Mapping[str, str], judged: Mapping[str, Mapping[str, int]], watch: Watch
 ) -> tuple[Candidates, list[str]]:
-    """The judged texts by BM25 score, equal ones in the order given, and what a reader of the figures must know."""
+    """The judged texts by BM25 score, equal ones in the order given, and notes for readers of the figures."""
     index_of = {name: index for index, name in enumerate(texts)}
     index = BM25Index(list(texts.values()))
     found: Candidates = {}

@@ -1,4 +1,4 @@
-"""One file of JSON lines: a query with texts that answer it and texts that do not."""
+"""A JSON Lines file: each line has a query, texts that answer it, and texts that do not."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bge_rerank_integrations.textfiles import UTF_8, checked_text, shortened
 
 @dataclass
 class _Query:
-    """What the lines of one query hold. Dictionaries keep the order given, and each text once."""
+    """The texts in the lines of one query. Dictionaries keep the order given, and each text once."""
 
     number: int
-    """Of its first line that is not blank, counted from 1."""
+    """The number of its first line, counted from 1; blank lines are not counted."""
     where: str
     negatives: dict[str, None] = field(default_factory=dict)
     positives: dict[str, None] = field(default_factory=dict)
@@ -27,19 +27,18 @@ class _Query:
 def read_jsonl(
     path: str | os.PathLike[str], *, skip_bad: bool = False, encoding: str = UTF_8, watch: Watch = unwatched
 ) -> Dataset:
-    """Read a file of objects with `query`, `positives` and `negatives` (or `pos` and `neg`, as FlagEmbedding has them).
+    """Read a file of objects with `query`, `positives` and `negatives` (or `pos` and `neg`, as in FlagEmbedding).
 
-    Lines with the same query are taken together. A query's candidates are its positives and negatives, in the order
-    that BM25 over all texts of the file gives them; where BM25 cannot tell, negatives come first, so that no row
-    profits from how the file was written.
+    Lines with the same query are merged. A query's candidates are its positives and negatives, in the order of BM25
+    over all texts of the file. If BM25 scores are equal, negatives come first: the order in the file helps no row.
 
     Args:
         skip_bad: leave out blank texts and queries, texts given twice in a line, and queries without a positive or a
-            negative, and count them in `Dataset.notes`; else the first of them is an error.
-        encoding: of the file, by a name that Python knows.
+            negative, and count them in `Dataset.notes`; otherwise the first of them is an error.
+        encoding: of the file, a name that Python knows.
 
     Raises:
-        DataError: a line cannot be used; names file, line, value and remedy.
+        DataError: a line cannot be used; the message names file, line, value and remedy.
     """
     path = Path(path)
     problems = Problems(skip_bad)
@@ -61,7 +60,7 @@ def read_jsonl(
             lines = "" if query.where == where else f" (this query's first line: {query.where})"
             problems.found(
                 "texts given as positive and as negative",
-                f"{where}: {shortened(both)!r} is among the positives and the negatives{lines}: remove it from one",
+                f"{where}: {shortened(both)!r} is a positive and a negative{lines}: remove it from one of them",
             )
             del query.negatives[both]
     queries: dict[str, str] = {}
@@ -76,14 +75,14 @@ def read_jsonl(
         else:
             missing = "negatives" if query.positives else "positives"
             problems.found(
-                f"queries without {missing}", f"{query.where} has no {missing}: every order would be as good"
+                f"queries without {missing}", f"{query.where} has no {missing}: every order would be equally good"
             )
     if not queries:
-        raise DataError(f"{path} leaves no query with positives and negatives: nothing to do")
+        raise DataError(f"{path} has no usable query with positives and negatives")
     texts = {name: text for text, name in ids.items()}
     candidates, notes = in_bm25_order(queries, texts, judged, watch)
     if repeated:
-        notes.append(f"taken together with an earlier line of the same query: {counted(repeated, 'line', 'lines')}")
+        notes.append(f"merged with an earlier line of the same query: {counted(repeated, 'line', 'lines')}")
     return Dataset(
         name=path.name,
         queries=queries,

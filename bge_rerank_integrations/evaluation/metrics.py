@@ -1,6 +1,6 @@
-"""Ranking measures of every query, by trec_eval, and how sure their means are.
+"""Ranking measures of every query, by trec_eval, and confidence intervals of their means.
 
-The measures are ir-measures', which runs trec_eval. Intervals are 95% percentile intervals of the mean from
+The measures come from ir-measures, which runs trec_eval. Intervals are 95% percentile intervals of the mean from
 scipy.stats.bootstrap, which draws queries with replacement.
 """
 
@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 RESAMPLES = 9999
 LARGEST_DRAW = 5_000_000
-"""Values to draw at a time, for memory: 40 MB."""
+"""Values to draw at a time: 40 MB of memory."""
 
 Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over queries and its 95% interval; None for the interval of a single query."""
+    """A mean over queries and its 95% interval. A single query has no interval: None."""
 
     value: float
     low: float | None
@@ -33,11 +33,11 @@ def measure(
 ) -> dict[str, Values]:
     """nDCG@10, MRR@10, recall@10, recall@depth and MAP of each query, in the order of `qrels`.
 
-    A query without candidates has 0 in each. The gain of nDCG is the relevance itself, as trec_eval has it.
+    A query without candidates has 0 in each. The gain in nDCG is the relevance itself, as in trec_eval.
 
     Args:
-        run: for each query its documents with scores that are all different as 32-bit floats (see `trec`).
-        depth: how many candidates a query has at most: recall there is what no reranker can exceed.
+        run: for each query its documents, with scores that are all different as 32-bit floats (see `trec`).
+        depth: the largest number of candidates of a query: no reranker can exceed the recall at this depth.
     """
     from ir_measures import AP, RR, R, iter_calc, nDCG
 
@@ -52,9 +52,9 @@ def measure(
 
 
 def estimate(values: Mapping[str, Values], seed: int = 0) -> dict[str, Estimate]:
-    """The mean of each list of values, one a query, with its interval; all from the same draws of queries.
+    """The mean of each list of values (one for each query) with its interval; all use the same draws of queries.
 
-    For a paired comparison give the differences, query by query.
+    For a paired comparison, give the difference of each query.
     """
     from scipy.stats import bootstrap
 

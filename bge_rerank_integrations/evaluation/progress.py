@@ -13,7 +13,7 @@ from bge_rerank_integrations.evaluation.data import Watch
 
 @contextmanager
 def shown(console: Console) -> Iterator[Watch]:
-    """A watch that shows a bar for each thing that is being done; silent where the console is not a terminal."""
+    """A watch that shows a bar for each step, or nothing if the console is not a terminal."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[str, TaskID] = {}

@@ -1,4 +1,4 @@
-"""What an evaluation found: rows to compare, as a table, as JSON, as a figure."""
+"""The result of an evaluation: rows to compare, as a table, as JSON, as a figure."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from bge_rerank_integrations.evaluation.metrics import Estimate
 from bge_rerank_integrations.evaluation.rows import QUALITY, Row
 
 NARROWEST_NAME, LONGEST_WORD = 14, 24
-"""Letters of the column of names: at least so many, and more for words of up to so many, which are not broken."""
+"""The column of names has at least `NARROWEST_NAME` letters, and does not break words of up to `LONGEST_WORD`."""
 _WORDS = re.compile(r"[^-\s,=+/_]+[-\s,=+/_]*|[-\s,=+/_]+")
-"""The words of a name, each with the signs after it."""
+"""The words of a name, each with the punctuation after it."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Everything that was measured, and how. The first row is the first stage."""
+    """All measurements, and how they were made. The first row is the first stage."""
 
     data: str
     queries: int
@@ -62,29 +62,29 @@ class Result:
         ]
 
     def advice(self) -> str:
-        """Which row to take: the fastest that is not measurably worse than the best."""
+        """Which row to choose: the fastest that is not measurably worse than the best."""
         best = max(self.rows, key=lambda row: (row.metrics[QUALITY].value, -row.cost))
         close = [
             row for row in self.rows if row is best or (row.behind_best.low is not None and row.behind_best.low <= 0)
         ]
         chosen = min(close, key=lambda row: (row.cost, -row.metrics[QUALITY].value))
         if best.behind_best.low is None:
-            return "A single query says nothing about others: give more."
+            return "A single query says nothing about others: use more queries."
         told = f"Best {QUALITY}: {best.name} ({best.metrics[QUALITY].value:.3f})."
         if chosen is best:
-            return f"{told} Every faster row is measurably worse." if best.cost else f"{told} No reranker beats it."
+            return f"{told} Every faster row is measurably worse." if best.cost else f"{told} No reranker is better."
         gap = chosen.behind_best
-        told += f" Fastest that is not measurably worse: {chosen.name} ({chosen.metrics[QUALITY].value:.3f}; behind by"
+        told += f" Fastest that is not measurably worse: {chosen.name} ({chosen.metrics[QUALITY].value:.3f}; lower by"
         told += f" {gap.value:.3f}, 95% interval {gap.low:.3f} to {gap.high:.3f}), "
         share = f"{chosen.cost / best.cost:.0%} of the time." if chosen.cost else "no reranking at all."
-        return told + share + " More queries would tell them apart better."
+        return told + share + " More queries would show the difference better."
 
     def table(self, width: int = 80, mark: str = "●") -> Table:
-        """Best first, below the first stage.
+        """The rows as a table: the first stage, then the others, best first.
 
         Args:
-            width: letters in a line. Names are wrapped to fit; figures are never cut, so a table can be wider.
-            mark: of the Pareto front.
+            width: letters in a line. Names are wrapped; figures are never cut, and can make the table wider.
+            mark: the sign for the Pareto front.
         """
         measures = list(self.rows[0].metrics)
         first, *others = self.rows
@@ -125,7 +125,7 @@ class Result:
         return table
 
     def show(self, console: Console) -> None:
-        """Print the table, what it means and how it was made."""
+        """Print the table, what it means and how the figures were made."""
         mark = "*" if console.options.ascii_only else "●"
         table = self.table(console.width, mark)
         needed = Measurement.get(console, console.options.update(max_width=1000), table).minimum
@@ -145,7 +145,7 @@ class Result:
             console.print(f"[dim]{escape(sentence)}[/]", highlight=False)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure, nDCG@10 against seconds a query; the suffix says in which format."""
+        """Write the figure, nDCG@10 against seconds for one query. The suffix gives the format."""
         draw(self.rows, f"{self.data}: {counted(self.queries, 'query', 'queries')}", self.depth, Path(path))
 
     def write(self, folder: Path) -> None:
@@ -177,17 +177,17 @@ def _seconds(value: float) -> str:
 
 
 def _bare(value: float | None, sign: str = "") -> str:
-    """Three digits without the leading zero, so that the table fits a terminal of 80 letters."""
+    """Three digits without the leading zero: the table must fit a terminal of 80 letters."""
     return f"{value:{sign}.3f}".replace("0.", ".", 1)
 
 
 def _width(markup: str) -> int:
-    """Of its longest line."""
+    """The width of its longest line."""
     return max(map(cell_len, Text.from_markup(markup).plain.split("\n")))
 
 
 def _wrapped(name: str, room: int) -> str:
-    """A name in lines that end between its words; only a word longer than a line is cut, by the table."""
+    """A name in lines that end between words. The table cuts only a word that is longer than a line."""
     lines = [""]
     for word in _WORDS.findall(name):
         if lines[-1] and cell_len((lines[-1] + word).rstrip()) > room:

@@ -8,12 +8,12 @@ from typing import Any
 from bge_rerank_integrations.evaluation.metrics import Estimate
 
 QUALITY = "nDCG@10"
-"""The measure that decides."""
+"""The main measure."""
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of one query with all its candidates."""
+    """The time for one query with all its candidates."""
 
     median: float
     lower_quartile: float
@@ -27,23 +27,23 @@ class Row:
     name: str
     metrics: dict[str, Estimate]
     behind_best: Estimate
-    """nDCG@10 of the best row minus this one's, query by query."""
+    """nDCG@10 of the best row minus that of this row, for each query."""
     run_file: str
     settings: dict[str, Any] = field(default_factory=dict)
     """The model and its options; empty for the first stage."""
     difference: dict[str, Estimate] = field(default_factory=dict)
-    """This minus the first stage, query by query; empty for the first stage."""
+    """This row minus the first stage, for each query; empty for the first stage."""
     seconds: Seconds | None = None
-    """None for the first stage, which every row pays for."""
+    """None for the first stage, whose time every row needs too."""
     extra_bytes: int | None = None
     tied_queries: int = 0
-    """Queries all of whose candidates got the same score and so kept the first stage's order."""
+    """Queries whose candidates all got the same score, and keep the order of the first stage."""
     on_front: bool = False
-    """No other row is at least as good in nDCG@10 and in time, and better in one of them."""
+    """Whether no other row is at least as good in nDCG@10 and in time, and better in one of them."""
 
     @property
     def cost(self) -> float:
-        """Seconds on top of the first stage."""
+        """Seconds in addition to the first stage."""
         return 0.0 if self.seconds is None else self.seconds.median
 
 

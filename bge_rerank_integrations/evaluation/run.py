@@ -1,4 +1,4 @@
-"""The evaluation: score, measure, write down."""
+"""The evaluation: score, measure, write the results."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def evaluate(
     seed: int = 0,
     watch: Watch = unwatched,
 ) -> Result:
-    """Rerank the candidates of every query under every configuration, and measure quality and time.
+    """Rerank the candidates of every query with every configuration, and measure quality and time.
 
     Args:
         data: from `read_beir` or `read_jsonl`.
         configurations: one or several, see `read_configurations`.
         out: a folder for scores.jsonl, results.json, figure.png, figure.svg and runs/; a second call with the same
-            folder, data and configurations takes what is there and does the rest. None: nothing is kept.
-        timing_queries: how many queries, drawn at random, each configuration is timed on.
-        seed: of that draw and of the bootstrap.
-        watch: called with what is being done, how much of it is done, and how much there is.
+            folder, data and configurations uses what is there and does the rest. None: nothing is kept.
+        timing_queries: on how many queries, drawn at random, each configuration is timed.
+        seed: for that draw and for the bootstrap.
+        watch: called with the name of a step, how much of it is done, and how much there is.
 
     Raises:
-        OptionError: a configuration is impossible.
+        OptionError: a configuration cannot be used.
         DataError: `out` has scores of other data or settings, or another process is writing there.
     """
     if seed < 0:
@@ -70,7 +70,7 @@ def evaluate(
             result = _evaluate(data, wanted, kept, sample, seed, watch)
             result.write(kept)
     except Held as error:
-        raise DataError(f"{kept} is being written by another process: wait for it, or choose another folder") from error
+        raise DataError(f"{kept} is being written by another process: wait, or use another folder") from error
     return result
 
 

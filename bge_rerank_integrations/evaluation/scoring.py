@@ -1,4 +1,4 @@
-"""Scores and times of configurations: each model loaded once, layers of one model scored in one pass."""
+"""Scores and times of configurations: each model is loaded once, its layers are scored in one pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.scorer import Scorer, limits
 
 CPU_PAIRS, GPU_PAIRS = 64, 1024
-"""Pairs to score in one call, at least: what is lost when the run is stopped, and what a GPU needs to be busy."""
+"""Pairs to score in one call, at least: these are lost if the run is stopped, but a GPU needs many at a time."""
 
 TEXT_FILES = (
     "config.json",
@@ -42,21 +42,21 @@ TEXT_FILES = (
     "vocab.json",
     "merges.txt",
 )
-"""What scores depend on beside the weights."""
+"""The files, besides the weights, that scores depend on."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """Configurations of the same weights, checked against the checkpoint without loading it."""
+    """Configurations with the same weights, checked against the checkpoint without loading it."""
 
     loading: Loading
     configurations: list[Configuration]
     family: Family
     settings: dict[str, Any]
-    """What else scores depend on: the weights, the resolved device and dtype."""
+    """What scores depend on besides the options: weights, device, dtype and more."""
 
     def depth(self, configuration: Configuration) -> int:
-        """How many layers it runs: its cutoff, where the family has any."""
+        """How many layers a configuration runs: its cutoff, if the family has cutoffs."""
         return self.family.recipe(configuration.options).depth(self.family.dimensions.layers)
 
     def passes(self) -> list[list[Configuration]]:
@@ -67,15 +67,15 @@ class Model:
         return list(groups.values())
 
     def deepest(self) -> Configuration:
-        """The one that runs most layers: loaded with it, the model need not be loaded again for another."""
+        """The configuration with most layers. Loaded with it, the model has the layers of all others."""
         return max(self.configurations, key=self.depth)
 
 
 def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[Model]:
-    """The models that the configurations need, every option checked, so that nothing fails after hours.
+    """The models that the configurations need. Every option is checked now, not after hours of work.
 
     Raises:
-        CheckpointError, HubError, DeviceError, OptionError: as `load_scorer`, naming the configuration.
+        CheckpointError, HubError, DeviceError, OptionError: as `load_scorer`; the message names the configuration.
     """
     groups: dict[Loading, list[Configuration]] = {}
     for configuration in configurations:
@@ -111,7 +111,7 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
 
 
 def _check(family: Family, options: ScoringOptions) -> None:
-    """Refuse what cannot be scored, and what would be scored as another row is."""
+    """Refuse what cannot be scored, and options that would change nothing."""
     family.check(options)
     family.recipe(options)
     _ = family.checkpoint.tensors  # opens every file
@@ -121,7 +121,7 @@ def _check(family: Family, options: ScoringOptions) -> None:
 
 
 def score_and_time(model: Model, data: Dataset, store: Store, sample: TimedSample, watch: Watch) -> None:
-    """Bring the store up to all scores and times of a model's configurations, loading it only if some are missing."""
+    """Add all missing scores and times of a model's configurations to the store. Loads the model only if some are."""
     for configuration in model.configurations:
         settings = asdict(configuration.options) | model.settings
         store.open_configuration(configuration.name, settings)
@@ -144,10 +144,10 @@ def score_and_time(model: Model, data: Dataset, store: Store, sample: TimedSampl
 def _score(
     scorer: Scorer, model: Model, members: list[Configuration], data: Dataset, store: Store, watch: Watch
 ) -> None:
-    """Score every query under configurations that share a pass.
+    """Score every query with configurations that share a pass.
 
-    Queries go in fixed groups, and a group of which anything is missing is scored whole: then batches, and with them
-    scores, are those of a run that was not stopped.
+    Queries are scored in fixed groups. If a score of a group is missing, the whole group is scored again: batches, and
+    with them scores, are then those of a run that was not stopped.
     """
     shared = scorer.with_options(**asdict(model.family.shared_pass(members[0].options)))
     cutoffs = [model.depth(member) for member in members] if model.family.allowed_cutoffs else []
@@ -175,7 +175,7 @@ def _score(
 
 
 def _groups(data: Dataset, least: int) -> Iterator[list[str]]:
-    """Queries in order, in groups of at least so many candidates."""
+    """Queries in order, in groups with at least `least` candidates."""
     group: list[str] = []
     count = 0
     for query in data.queries:
@@ -189,7 +189,7 @@ def _groups(data: Dataset, least: int) -> Iterator[list[str]]:
 
 
 class TimedSample:
-    """How long a query takes, for each configuration alone: one call a query, at its own cutoff, on a sample."""
+    """Times each configuration alone, at its own cutoff: one call for each query of a sample."""
 
     def __init__(self, data: Dataset, queries: int, seed: int) -> None:
         if queries < 1:
@@ -203,9 +203,9 @@ class TimedSample:
         }
 
     def take(self, scorers: dict[str, Scorer], data: Dataset, watch: Watch) -> dict[str, dict[str, Any]]:
-        """Seconds of each sampled query, and the memory that the longest of them took beyond the weights.
+        """Seconds for each sampled query, and the memory that the longest of them takes beyond the weights.
 
-        Configurations take turns query by query, so that a machine that slows down slows down all of them.
+        For each query, all configurations are timed in turn: if the machine becomes slower, it does so for all of them.
         """
         longest = max(self.queries, key=lambda query: sum(len(text) for _, text in data.pairs(query)))
         extra: dict[str, int | None] = {}
@@ -213,9 +213,9 @@ class TimedSample:
         total = len(scorers) * (len(self.queries) + 1)
         for done, (name, scorer) in enumerate(scorers.items()):
             watch("timing", done, total)
-            scorer.score_pairs(data.pairs(longest))  # the first call pays for what later ones find ready
+            scorer.score_pairs(data.pairs(longest))  # the first call is slower than later ones
             extra[name] = _extra_memory(scorer, data.pairs(longest))
-            scorer.score_pairs(data.pairs(longest))  # memory was given back to measure it; take it again
+            scorer.score_pairs(data.pairs(longest))  # the measurement freed memory: allocate it again
         done = len(scorers)
         for query in self.queries:
             pairs = data.pairs(query)
@@ -229,7 +229,7 @@ class TimedSample:
 
 
 def _extra_memory(scorer: Scorer, pairs: list[tuple[str, str]]) -> int | None:
-    """Bytes that scoring takes at most beyond what was in use; None where the system does not tell."""
+    """The peak of memory for scoring, in bytes, without what was in use before; None if the system does not tell."""
     try:
         memory = Memory()
         scorer.score_pairs(pairs)

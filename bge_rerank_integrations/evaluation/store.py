@@ -1,7 +1,7 @@
-"""Scores on disk as they come, so that a run that was stopped goes on where it was.
+"""Scores on disk as they are computed: a run that was stopped continues where it was.
 
-A file of JSON lines, only ever appended to. The first line has the fingerprint of the data, then come lines of three
-kinds: a configuration with its settings, the scores of one query under a configuration, the times of a configuration.
+This is a JSON Lines file, to which lines are only appended. The first line has the fingerprint of the data. Then there
+are lines of three kinds: a configuration with its settings, its scores for one query, and its times.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ BEGINNING = b'{"format": '
 
 
 class Store:
-    """Scores and times of all configurations. One process may have it open."""
+    """Scores and times of all configurations. Only one process may have it open."""
 
     def __init__(self, path: Path, data: str) -> None:
-        """Open the file, or start it; what a kill left half-written at its end is dropped.
+        """Open the file, or start it. A last line that was not written completely is dropped.
 
         Args:
             data: the fingerprint of the data set.
@@ -44,7 +44,7 @@ class Store:
             self._append([{"format": FORMAT, "data": data}])
 
     def open_configuration(self, name: str, settings: dict[str, Any]) -> None:
-        """Start a configuration, or go on with it: with other settings than before that is an error."""
+        """Start a configuration, or continue it. If its settings have changed, that is an error."""
         settings = json.loads(json.dumps(settings))
         known = self._settings.get(name)
         if known is None:
@@ -55,32 +55,32 @@ class Store:
             shown = ", ".join(f"{key} (was {known.get(key)!r}, is {settings.get(key)!r})" for key in changed)
             raise DataError(
                 f"{self.path} has scores of {name!r} with other settings: {shown}. Give the configuration another "
-                f"name, choose another folder, or delete {self.path} to start anew"
+                f"name, choose another folder, or delete {self.path} to start again"
             )
 
     def scores(self, name: str) -> dict[str, array[float]]:
-        """A configuration's scores so far: for each query one for each candidate, in first-stage order."""
+        """A configuration's scores so far: for each query, one for each candidate in first-stage order."""
         return self._scores[name]
 
     def add(self, scored: Sequence[tuple[str, str, Sequence[float]]]) -> None:
-        """Append scores, as (configuration, query, scores), leaving out what is known; on disk on return."""
+        """Append scores, as (configuration, query, scores), without known ones. When it returns, they are on disk."""
         new = [(name, query, array("d", scores)) for name, query, scores in scored if query not in self._scores[name]]
         self._append([{"configuration": name, "query": query, "scores": list(scores)} for name, query, scores in new])
         for name, query, scores in new:
             self._scores[name][query] = scores
 
     def times(self, name: str, how: dict[str, Any]) -> dict[str, Any] | None:
-        """A configuration's times, if they were taken in this way."""
+        """A configuration's times, if they were measured in this way; otherwise None."""
         known = self._times.get(name)
         return known if known is not None and known["how"] == json.loads(json.dumps(how)) else None
 
     def add_times(self, name: str, times: dict[str, Any]) -> None:
-        """Append times, a dictionary with `how` they were taken among others; the newest count."""
+        """Append times, a dictionary with `how` they were measured and more. The last ones count."""
         self._times[name] = times
         self._append([{"configuration": name, "times": times}])
 
     def close(self) -> None:
-        with suppress(OSError):  # what could not be written was an error when it was added
+        with suppress(OSError):  # a failed write was an error when it happened
             self._file.close()
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
@@ -88,14 +88,14 @@ class Store:
             self._file.write("".join(json.dumps(row) + "\n" for row in rows))
             self._file.flush()
         except OSError as error:
-            raise DataError(f"{self.path} cannot be written: {error.strerror}; what is there is kept") from error
+            raise DataError(f"{self.path} cannot be written: {error.strerror}; the scores in it are kept") from error
 
     def _repair(self) -> None:
-        """Cut off a last line without its end, in a file that begins as this class begins one."""
+        """Cut off a last line without a line break, if the file begins as those of this class."""
         with self.path.open("rb+") as file:
             content = file.read()
             if not (content.startswith(BEGINNING) or BEGINNING.startswith(content)):
-                raise DataError(f"{self.path} is not a file of this command: choose another folder")
+                raise DataError(f"{self.path} was not written by this command: choose another folder")
             file.truncate(content.rfind(b"\n") + 1)
 
     def _load(self, data: str) -> None:
@@ -107,7 +107,7 @@ class Store:
                     if isinstance(error, DataError):
                         raise
                     raise DataError(
-                        f"{self.path}, line {number} is damaged: delete this line, or the file to start anew"
+                        f"{self.path}, line {number} is damaged: delete this line, or the file to start again"
                     ) from error
 
     def _take(self, row: dict[str, Any], first: bool, data: str) -> None:
@@ -115,7 +115,7 @@ class Store:
             if row["format"] != FORMAT or row["data"] != data:
                 raise DataError(
                     f"{self.path} was made from other queries, candidates or judgements, or by another version: choose "
-                    "another folder, or delete this file to start anew"
+                    "another folder, or delete this file to start again"
                 )
         elif "scores" in row:
             self._scores[row["configuration"]].setdefault(row["query"], array("d", row["scores"]))

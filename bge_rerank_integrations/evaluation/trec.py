@@ -1,8 +1,8 @@
-"""TREC run files: read as candidates, and written so that every reader sees the order that is reported.
+"""TREC run files: read as candidates, and written with scores that give every reader the same order.
 
-trec_eval reads scores as 32-bit floats, ignores the ranks, and puts equal scores in the order of the documents' names.
-So a score is written as a 32-bit float and, where it would not be below the one before it, as the next 32-bit float
-below that: the file then has one order only, and a model that scores everything alike keeps the first stage's.
+trec_eval reads scores as 32-bit floats, ignores the ranks, and sorts equal scores by the documents' names. Therefore a
+score is written as a 32-bit float. If it is not below the one before it, the next lower 32-bit float is written. The
+file then has one order only: if a model scores all documents equally, it is that of the first stage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bge_rerank_integrations.ranking import rank
 from bge_rerank_integrations.textfiles import UTF_8, shortened
 
 Run = dict[str, dict[str, float]]
-"""For each query, documents with strictly falling scores that 32-bit floats hold exactly."""
+"""For each query, documents with strictly falling scores that are exact as 32-bit floats."""
 
 
 def ranked(documents: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
@@ -32,7 +32,7 @@ def ranked(documents: Sequence[str], scores: Sequence[float]) -> dict[str, float
 
 
 def write_run(path: Path, run: Mapping[str, Mapping[str, float]], tag: str) -> None:
-    """Write a run, the tag without white space."""
+    """Write a run. The tag must have no white space."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for query, documents in run.items():
             for position, (document, score) in enumerate(documents.items(), 1):
@@ -47,7 +47,7 @@ def read_run(
     problems: Problems,
     encoding: str = UTF_8,
 ) -> Run:
-    """The best `depth` documents of each query, or all, by score; equal scores by the rank that the file gives them.
+    """The best `depth` documents of each query, or all, by score; equal scores by their rank in the file.
 
     Raises:
         DataError: a line is malformed, names an unknown query or document, or gives a document twice.
@@ -60,16 +60,16 @@ def read_run(
         query, _, document, given, written, _ = columns
         score, position = _number(written), _number(given)
         if score is None or position is None:
-            raise DataError(f"{where}: rank={given!r}, score={written!r}: use finite numbers, as 32 bits hold them")
+            raise DataError(f"{where}: rank={given!r}, score={written!r}: use finite numbers that fit 32 bits")
         if query not in queries:
             problems.found(
                 "candidates of unknown queries",
-                f"{where}: query {query!r} is not in queries.jsonl: remove it, or take the run of this data",
+                f"{where}: query {query!r} is not in queries.jsonl: remove it, or use a run of this data",
             )
         elif document not in corpus:
             problems.found(
                 "unknown candidates",
-                f"{where}: document {document!r} is not in corpus.jsonl (or has no text): remove it, or take the "
+                f"{where}: document {document!r} is not in corpus.jsonl (or has no text): remove it, or use a "
                 "run of this data",
             )
         elif document in found.get(query, {}):

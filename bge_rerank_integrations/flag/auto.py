@@ -1,4 +1,4 @@
-"""FlagEmbedding's class that picks one of the four."""
+"""FlagEmbedding's class that chooses one of the four."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MODEL_CLASSES: dict[str, type[Reranker]] = {
 
 
 class FlagAutoReranker:
-    """Picks the class for a checkpoint, from what is in it rather than from its name."""
+    """Chooses the class for a checkpoint by its contents, not by its name."""
 
     def __init__(self) -> None:
         raise TypeError("use FlagAutoReranker.from_finetuned(model_name_or_path)")
@@ -39,7 +39,7 @@ class FlagAutoReranker:
         trust_remote_code: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Load a reranker; the other arguments go to the class that is picked.
+        """Load a reranker. The other arguments are passed to the chosen class.
 
         Args:
             model_class: one of `MODEL_CLASSES`; None: by the checkpoint's family.

@@ -1,4 +1,4 @@
-"""What FlagEmbedding's four classes share: attributes that each call reads anew, and a scorer under them."""
+"""What FlagEmbedding's four classes share: attributes that each call reads, and a scorer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LayerScores = list[float] | list[list[float]]
 
 
 class Reranker:
-    """One of FlagEmbedding's classes: what a constructor is given becomes attributes, which may be set at any time."""
+    """One of FlagEmbedding's classes: constructor arguments become attributes, which may be set at any time."""
 
     family: ClassVar[str]
 
@@ -75,7 +75,7 @@ class Reranker:
     def compute_score_single_gpu(
         self, sentence_pairs: SentencePairs, *arguments: Any, device: str | None = None, **named: Any
     ) -> LayerScores:
-        """As `compute_score`, whose other arguments it takes: on one device, and without putting instructions before.
+        """As `compute_score`, whose other arguments it takes: on one device, and without instructions.
 
         Args:
             device: None: the first of `target_devices`.
@@ -87,11 +87,11 @@ class Reranker:
         return self._score(read_pairs(sentence_pairs), call, self._devices()[:1] if device is None else [device])
 
     def get_detailed_instruct(self, instruction_format: str, instruction: str, sentence: str) -> str:
-        r"""Instruction and sentence, joined by the format; a backslash with an n in the format is a line break."""
+        r"""Instruction and sentence, joined by the format. A backslash and an n in the format are a line break."""
         return instruction_format.replace("\\n", "\n").format(instruction, sentence)
 
     def get_detailed_inputs(self, sentence_pairs: SentencePairs) -> list[list[str]]:
-        """The pairs with the instructions put before their texts."""
+        """The pairs, with the instructions before their texts."""
         query_instruction, passage_instruction = self.query_instruction_for_rerank, self.passage_instruction_for_rerank
         return [
             [
@@ -106,7 +106,7 @@ class Reranker:
         ]
 
     def stop_self_pool(self) -> None:
-        """Free the model; the next call loads it again. There is no pool of processes: the name is FlagEmbedding's."""
+        """Free the model; the next call loads it again. There is no process pool: the name is FlagEmbedding's."""
         self._lazy.close()
 
     @property
@@ -133,7 +133,7 @@ class Reranker:
         return numpy.array(scores)
 
     def _call(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What a call is to use: its own arguments, and the attributes where it has none."""
+        """The values for a call: its own arguments, and the attributes for those that are None."""
         without_effect.check_call(arguments["kwargs"])
         return {**vars(self), **{name: value for name, value in arguments.items() if value is not None}}
 
@@ -152,7 +152,7 @@ class Reranker:
             "devices": list(devices),
             "dtype": self._half() if on_gpu else "float32",
         }
-        model: Any = self._source.model  # a path as it is: one that is no folder is not to be looked up on the hub
+        model: Any = self._source.model  # a path stays a path: if it is not a folder, it is not looked up on the hub
         return self._lazy.get(model, loading, self._options(call))
 
     def _devices(self) -> list[str]:

@@ -92,9 +92,9 @@ class FlagLLMReranker(DecoderReranker):
         num_workers: int | None = None,
         **kwargs: Any,
     ) -> list[float] | numpy.ndarray:
-        """Score one pair or many; one score a pair, mapped into 0 to 1 if `normalize`.
+        """Score one pair or many; one score for each pair, mapped into 0 to 1 if `normalize`.
 
-        What is None is as the attribute of that name says. Several `target_devices` give a numpy array.
+        If an argument is None, the attribute with its name is used. Several `target_devices` give a numpy array.
         """
         scores: list[float] | numpy.ndarray = self._compute(dict(locals()))
         return scores
@@ -148,9 +148,9 @@ class LayerWiseFlagLLMReranker(CutoffReranker):
         num_workers: int | None = None,
         **kwargs: Any,
     ) -> list[float] | list[list[float]] | numpy.ndarray:
-        """Score one pair or many: one score a pair, or a list of them for each of several `cutoff_layers`, ascending.
+        """Score one pair or many: one score for each pair; for several `cutoff_layers`, a list for each, ascending.
 
-        What is None is as the attribute of that name says. Several `target_devices` give a numpy array.
+        If an argument is None, the attribute with its name is used. Several `target_devices` give a numpy array.
         """
         scores: list[float] | list[list[float]] | numpy.ndarray = self._compute(dict(locals()))
         return scores
@@ -164,7 +164,7 @@ class LightWeightFlagLLMReranker(CutoffReranker):
     compress_layers: Layers
     """Before which layers passage tokens are merged, counted from 0; None: before none."""
     compress_ratio: int | None
-    """How many become one: 1, 2, 4 or 8; None: as 1, none."""
+    """How many tokens become one: 1, 2, 4 or 8; 1 or None: no merging."""
 
     def __init__(
         self,
@@ -191,8 +191,8 @@ class LightWeightFlagLLMReranker(CutoffReranker):
     ) -> None:
         if not use_fp16 and not use_bf16:
             warnings.warn(
-                "neither use_fp16 nor use_bf16 is set: float32 is used, as FlagEmbedding does for this family in spite "
-                "of what its own warning says; on a GPU set one of them",
+                "neither use_fp16 nor use_bf16 is set: float32 is used, as FlagEmbedding does for this family "
+                "(its own warning says something else); on a GPU, set one of them",
                 UserWarning,
                 stacklevel=2,
             )
@@ -212,10 +212,10 @@ class LightWeightFlagLLMReranker(CutoffReranker):
         normalize: bool | None = None,
         **kwargs: Any,
     ) -> list[float] | list[list[float]] | numpy.ndarray:
-        """Score one pair or many: one score a pair, or a list of them for each of several `cutoff_layers`, ascending.
+        """Score one pair or many: one score for each pair; for several `cutoff_layers`, a list for each, ascending.
 
-        What is None is as the attribute of that name says. Several `target_devices` give a numpy array.
-        `compress_layer` is FlagEmbedding's older name of `compress_layers`, and goes before it.
+        If an argument is None, the attribute with its name is used. Several `target_devices` give a numpy array.
+        `compress_layer` is FlagEmbedding's older name of `compress_layers`. If both are given, it is used.
         """
         scores: list[float] | list[list[float]] | numpy.ndarray = self._compute(dict(locals()))
         return scores
@@ -255,9 +255,9 @@ def with_adapter(model: str | os.PathLike[str], peft_path: str | None) -> str | 
 
 
 def possible_cutoffs(asked: Layers, allowed: Sequence[int]) -> list[int]:
-    """The layers to score after, each once and ascending: FlagEmbedding reads them off in that order.
+    """The layers to score after, each once and ascending: FlagEmbedding returns scores in that order.
 
-    Layers that the model has not are left out with a warning; if none is left, that is an error.
+    Layers that the model cannot score after are left out, with a warning; if none is left, that is an error.
     """
     if asked is None:
         return [allowed[-1]]

@@ -45,9 +45,9 @@ class FlagReranker(Reranker):
         normalize: bool | None = None,
         **kwargs: Any,
     ) -> list[float] | numpy.ndarray:
-        """Score one pair or many; one score a pair, mapped into 0 to 1 if `normalize`.
+        """Score one pair or many; one score for each pair, mapped into 0 to 1 if `normalize`.
 
-        What is None is as the attribute of that name says. Several `target_devices` give a numpy array.
+        If an argument is None, the attribute with its name is used. Several `target_devices` give a numpy array.
         """
         scores: list[float] | numpy.ndarray = self._compute(dict(locals()))
         return scores

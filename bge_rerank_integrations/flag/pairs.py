@@ -1,4 +1,4 @@
-"""What `compute_score` takes, as pairs of strings."""
+"""The argument of `compute_score`, as pairs of strings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from bge_rerank_integrations.ranking import Pair, checked_pairs, describe
 
 SentencePairs = Iterable[Any]
-"""A (query, passage) pair, or several: lists, tuples, arrays, an iterator; of each, the first two entries are read."""
+"""A (query, passage) pair, or several: lists, tuples, arrays, an iterator. The first two entries of each are read."""
 
 
 def read_pairs(sentence_pairs: SentencePairs) -> list[Pair]:
-    """One pair or many, of rows that may have further columns.
+    """One pair or many; rows may have more columns.
 
     Raises:
-        TypeError: names the first entry that does not begin with two strings.
+        TypeError: an entry does not begin with two strings; the message names the first one.
     """
     if isinstance(sentence_pairs, str) or not isinstance(sentence_pairs, Iterable):
         raise TypeError(f"sentence_pairs is {describe(sentence_pairs)}: give a (query, passage) pair or a list of them")

@@ -1,4 +1,4 @@
-"""What stands where FlagEmbedding has a model and a tokenizer of transformers."""
+"""Objects in place of the model and the tokenizer of transformers that FlagEmbedding has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token
 
 
 class ModelConfig:
-    """The one thing of a config that evaluation scripts read and set: the name that results are filed under."""
+    """The one value of a config that evaluation scripts read and set: the name under which they store results."""
 
     def __init__(self, name: str) -> None:
         self._name_or_path = name
@@ -23,7 +23,7 @@ class ModelConfig:
 
 
 class Model:
-    """Has `config._name_or_path`, and says of everything else what to use."""
+    """Has `config._name_or_path`. For everything else, an error says what to use."""
 
     def __init__(self, name: str) -> None:
         self.config = ModelConfig(name)

@@ -1,4 +1,4 @@
-"""Arguments that FlagEmbedding takes and does nothing with, and what has the effect that they seem to have."""
+"""Arguments that FlagEmbedding accepts without using them, and what to use instead."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def warn(where: str, arguments: Mapping[str, Any], stacklevel: int) -> None:
     asked = {name: value for name, value in arguments.items() if value is not None and value is not False}
     if asked:
         listed = "; ".join(
-            f"{name}={value!r} ({INSTEAD.get(name, 'it is no argument of this class')})"
+            f"{name}={value!r} ({INSTEAD.get(name, 'this class has no such argument')})"
             for name, value in asked.items()
         )
         warnings.warn(f"{where}: no effect has {listed}", UserWarning, stacklevel=stacklevel + 1)

@@ -1,10 +1,10 @@
-"""Long texts, cut by characters before they are tokenized, where the rest cannot matter.
+"""Long texts, cut by characters before they are tokenized, if this cannot change the tokens that are kept.
 
 Of a text of megabytes a few hundred tokens are kept; tokenizing all of it would take seconds and gigabytes. How a text
-is split into tokens depends on little that follows. So the beginning of a long text is tokenized twice, up to two ends
-that lie a prime number of characters apart: where both agree on every token that is kept, and on more after them, the
-rest of the text has no part in them. Where they do not (one letter a thousand times: its tokens follow from how many
-there are), four times as much is taken.
+is split into tokens depends on a few characters after each token only. So the beginning of a long text is tokenized
+twice, with two ends that are a prime number of characters apart. If both give the same kept tokens, and enough more
+after them, the rest of the text does not change them. Otherwise (one letter a thousand times: its tokens depend on how
+many there are) four times as many characters are taken.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 CHARACTERS_A_TOKEN = 32
-"""Taken at first, for each token that is kept: real text has 1 to 5."""
+"""Characters taken at first for each kept token: real text has 1 to 5."""
 SLACK = 64
-"""Tokens after those that are kept that must exist: nothing changes so far before an end."""
+"""Tokens that must follow the kept ones: an end changes no token so far before it."""
 APART = 61
-"""Characters between the two ends: more than the longest token that repeats one letter, and a prime."""
+"""Characters between the two ends: a prime, and more than the longest token that repeats one letter."""
 MOST = 131_072
-"""Characters that are tokenized of one text where no beginning settles it: about a tenth of a second."""
+"""Characters to tokenize at most if the two ends never agree: about a tenth of a second."""
 
 
 def beginning(text: str, kept: int, tokenize: Callable[[str], list[int]]) -> list[int]:
-    """The ids of a text; of a long one the first `kept` and at least one more.
+    """The token ids of a text; of a long text, the first `kept` and at least one more.
 
     Args:
         kept: how many ids the caller keeps.
@@ -40,5 +40,5 @@ def beginning(text: str, kept: int, tokenize: Callable[[str], list[int]]) -> lis
 
 
 def is_long(text: str, kept: int) -> bool:
-    """Whether it is worth looking at its beginning alone."""
+    """Whether a text is so long that `beginning` should look at its beginning only."""
     return len(text) > CHARACTERS_A_TOKEN * (kept + SLACK) + APART

@@ -1,4 +1,4 @@
-"""How the sequences of a batch lie in one tensor: end to end, without padding."""
+"""The sequences of a batch in one tensor: end to end, without padding."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PackedBatch:
 
     @property
     def second_text(self) -> Tensor:
-        """For each token, 1 if it stands in the passage or after it, else 0. *Shape:* (tokens,)"""
+        """For each token, 1 if it is in the passage or after it, otherwise 0. *Shape:* (tokens,)"""
         starts = torch.tensor([start for start, _ in self.passages], device=self.ids.device)
         lengths = self.layout.cumulative.diff()
         return (self.layout.positions >= torch.repeat_interleave(starts, lengths)).long()
@@ -33,13 +33,13 @@ class PackedBatch:
 def pack(
     sequences: Sequence[TokenSequence], device: torch.device, round_up: Callable[[int], int] | None = None
 ) -> PackedBatch:
-    """Lay sequences end to end in one tensor on the device; no padding, and prefixes that several share once.
+    """Put sequences end to end in one tensor on the device, without padding. A shared prefix is stored once.
 
-    The sequences come first, in the order given, and then the prefixes.
+    The sequences come first, in the order given, then the prefixes.
 
     Args:
-        round_up: the numbers of sequences and of tokens to come to at least, by adding sequences whose scores mean
-            nothing after all others; None: none are added.
+        round_up: gives the next allowed number of sequences, or of tokens. Both are reached by sequences that are added
+            after all others, and whose scores mean nothing. None: none are added.
     """
     sequences, prefixes = _share(sequences)
     if round_up is not None:
@@ -53,7 +53,7 @@ def pack(
 
 
 def _share(sequences: Sequence[TokenSequence]) -> tuple[list[TokenSequence], list[int] | None]:
-    """What is left of sequences without the prefixes that several share, then those prefixes; and `Layout.prefixes`."""
+    """The sequences without the prefixes that several share, then those prefixes; and `Layout.prefixes`."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, sequence in enumerate(sequences):
         if 0 < sequence.prefix < len(sequence.ids):
@@ -73,7 +73,7 @@ def _share(sequences: Sequence[TokenSequence]) -> tuple[list[TokenSequence], lis
 
 
 def _fill(sequences: Sequence[TokenSequence], round_up: Callable[[int], int]) -> list[TokenSequence]:
-    """Sequences, none longer than the longest there is, so that both numbers come out round."""
+    """Sequences to add to reach both numbers; none is longer than the longest of the batch."""
     lengths = [len(sequence.ids) for sequence in sequences]
     tokens, longest = sum(lengths), max(lengths)
     count = round_up(len(sequences)) - len(sequences)

@@ -18,9 +18,9 @@ from bge_rerank_integrations.model.packing import pack
 from bge_rerank_integrations.model.weights import check_weights, load_weights
 
 CPU_TOKEN_BUDGET = 2048
-"""Measured: half and twice as many are up to 7% slower."""
+"""Measured: half as many, and twice as many, are up to 7% slower."""
 CUDA_TOKEN_BUDGET = 32768
-"""At most; less where memory is scarce, see `affordable_tokens`."""
+"""The largest; less if there is little memory, see `affordable_tokens`."""
 
 
 class Replica:
@@ -29,8 +29,8 @@ class Replica:
     def __init__(self, family: Family, device: torch.device, dtype: torch.dtype, depth: int, abandoned: Event) -> None:
         """
         Args:
-            depth: how many layers to load; the rest follow when a recipe needs them.
-            abandoned: set when nobody waits for the model any more; loading then stops at the next tensor.
+            depth: how many layers to load; more are loaded when a recipe needs them.
+            abandoned: set when no caller waits for the model any more; loading then stops at the next tensor.
         """
         self._abandoned = abandoned
         self.family = family
@@ -41,7 +41,7 @@ class Replica:
         self._load(depth)
 
     def _load(self, depth: int) -> None:
-        """Load so many layers. A shallower model stays in use until the deeper one is ready, and if it cannot be."""
+        """Load `depth` layers. A model with fewer layers stays in use until this is done, or if it fails."""
         self.family.check_tensors()
         if self.dtype is torch.int8:
             check_int8()
@@ -55,12 +55,12 @@ class Replica:
         self.model, self.depth = model, depth
 
     def _deepen(self, depth: int) -> None:
-        """Load the layers that a recipe needs, from the very files that the others came from."""
+        """Load the layers that a recipe needs, from the same unchanged files as the first ones."""
         folder = self.family.checkpoint.folder
         if self.family.checkpoint.file_states() != self._files:
             raise CheckpointError(
                 f"layers {self.depth + 1} to {depth} are not loaded yet, and the files in {folder} were changed or "
-                "moved since the others were: load the model again, or put the files back"
+                "moved since the others were loaded: load the model again, or put the files back"
             )
         try:
             self._load(depth)
@@ -73,7 +73,7 @@ class Replica:
             ) from error
 
     def _speed_up(self, model: RerankModel) -> Callable[[int], int] | None:
-        """Replace the model's products by the fastest for device and dtype; returns which numbers of rows suit them."""
+        """Replace the model's linear layers by the fastest for device and dtype. Returns `round_up` for `pack`."""
         if self.dtype is torch.int8:
             replace_linears(model, Int8Linear)
         elif self.device.type == "cpu" and self.dtype is torch.float32 and can_use_onednn():
@@ -83,7 +83,7 @@ class Replica:
         return round_up
 
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
-        """The engine's way to scores: see `Runner.run`."""
+        """See `Runner.run`."""
         if (depth := recipe.depth(self.family.dimensions.layers)) > self.depth:
             self._deepen(depth)
         try:
@@ -92,7 +92,7 @@ class Replica:
             if not is_out_of_memory(error):
                 raise
             message = str(error) or "out of memory"
-        raise DoesNotFit(message)  # here, since the handled error would keep the batch's tensors alive
+        raise DoesNotFit(message)  # not inside `except`: the handled error would keep the batch's tensors in memory
 
     @torch.inference_mode()
     def _run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
@@ -103,7 +103,7 @@ class Replica:
         return rows
 
     def token_budget(self) -> int:
-        """How many tokens to take at once, now that the weights are loaded."""
+        """How many tokens to run at once, now that the weights are loaded."""
         if self.device.type != "cuda":
             return CPU_TOKEN_BUDGET
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -117,19 +117,19 @@ class Replica:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on any device: on the CPU torch says so in words alone."""
+    """Whether memory ran out, on any device: on the CPU, torch says so only in the message."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def affordable_tokens(free: int, dimensions: Dimensions, itemsize: int) -> int:
-    """Tokens whose activations fill half of a GPU's free memory, within bounds.
+    """How many tokens have activations that fill half of a GPU's free memory; 2,048 to `CUDA_TOKEN_BUDGET`.
 
-    A layer holds about eight states of `width` for each token (the stream, its norm, queries, keys, values, what
-    attention gives, and copies) and three of `feed_forward`. If it is too many after all, the engine halves it.
+    A layer has about eight states of `width` for each token (the hidden state, its norm, queries, keys, values, the
+    output of attention, and copies) and three of `feed_forward`. If it is too many, the engine halves the batch.
 
     Args:
         free: bytes.
-        itemsize: bytes a number.
+        itemsize: bytes for each number.
     """
     each = itemsize * (8 * dimensions.width + 3 * dimensions.feed_forward)
     return max(2048, min(CUDA_TOKEN_BUDGET, free // 2 // each))

@@ -59,7 +59,7 @@ def test_queries_in_another_script_than_the_texts_are_told(tmp_path: Path) -> No
     folder = chinese(tmp_path)
     (folder / "queries.jsonl").write_text(lines({"_id": "paris", "text": "city of light"}))
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nparis\tb\t1\n")
-    with pytest.raises(DataError, match=r"are in one language; candidates \(--candidates\) takes the run"):
+    with pytest.raises(DataError, match=r"are in one language; with candidates \(--candidates\), give the run"):
         read_beir(folder)
 
 

@@ -1,1 +1,1 @@
-"""Transformer blocks over packed sequences; torch only, no knowledge of any model's name."""
+"""Transformer blocks for packed sequences. They need torch only, and know no model."""

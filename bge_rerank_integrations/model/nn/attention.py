@@ -1,8 +1,9 @@
 """Attention over packed sequences: one entry point, three ways to compute it.
 
-Which way is measured, not configured. On the CPU one SDPA call for each run of equal lengths is fastest (a block mask
-over the whole batch is 8 times slower, jagged nested tensors 30 times). On CUDA in half precision the variable-length
-flash kernel takes the packed tensors as they are; whatever it cannot do goes through a padded SDPA call.
+The way was chosen by measurements, and is not an option. On the CPU, one SDPA call for each run of equal lengths is
+fastest (a block mask over the whole batch takes 8 times as long, jagged nested tensors 30 times). On CUDA in half
+precision, the variable-length flash kernel takes the packed tensors as they are. What it cannot do uses a padded SDPA
+call.
 """
 
 from __future__ import annotations
@@ -22,27 +23,27 @@ from bge_rerank_integrations.model.nn.layout import Layout
 
 @dataclass(frozen=True)
 class Mask:
-    """How a query weighs its keys, and which of them it sees."""
+    """How a query weights its keys, and which of them it sees."""
 
     scale: float
     """Factor on the dot products."""
     causal: bool = False
     """Whether a token sees only itself and those before it."""
     window: int | None = None
-    """If causal, how many tokens it sees at most, itself included; None: all."""
+    """If causal: how many tokens a token sees at most, itself included. None: all."""
     softcap: float | None = None
     """Bound the scaled dot products by `softcap * tanh(x / softcap)` (Gemma 2)."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, mask: Mask) -> Tensor:
-    """Each sequence's queries over that sequence's keys.
+    """Attention of each sequence's queries to the keys of the same sequence.
 
-    Where a sequence has fewer queries than keys, its queries belong to its last tokens if the mask is causal.
+    If a sequence has fewer queries than keys and the mask is causal, the queries are those of its last tokens.
 
     Args:
         query: *Shape:* (query tokens, heads, head_dim)
         key, value: *Shape:* (key tokens, kv_heads, head_dim); `heads` is a multiple of `kv_heads`.
-        queries, keys: the layouts of the two; as many sequences in each.
+        queries, keys: the layouts of both, with the same number of sequences.
 
     Returns:
         *Shape:* (query tokens, heads, head_dim)
@@ -84,7 +85,7 @@ def _padded(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: La
         seen = seen & (distance >= 0)
         if mask.window is not None:
             seen = seen & (distance < mask.window)
-        seen = seen | ~seen.any(-1, keepdim=True)  # a padding query must see something, or it gives NaN
+        seen = seen | ~seen.any(-1, keepdim=True)  # a padding query must see a key, otherwise it gives NaN
     attended = _dense(q, k, v, seen, mask, False).transpose(1, 2)
     sequence = torch.repeat_interleave(
         torch.arange(len(queries.lengths), device=query.device), queries.cumulative.diff(), output_size=queries.tokens
@@ -103,7 +104,7 @@ def _pad(packed: Tensor, layout: Layout) -> Tensor:
 
 
 def _causally_seen(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Which keys each query sees; None where SDPA needs no mask. *Shape:* (queries, keys)"""
+    """Which keys each query sees; None if SDPA needs no mask. *Shape:* (queries, keys)"""
     if window is None and queries in (1, keys):
         return None
     distance = torch.arange(keys - queries, keys, device=device)[:, None] - torch.arange(keys, device=device)
@@ -112,7 +113,7 @@ def _causally_seen(queries: int, keys: int, window: int | None, device: torch.de
 
 
 def _dense(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, mask: Mask, is_causal: bool) -> Tensor:
-    """Attention with the scale and soft cap of `mask`, over the keys that are `seen`; None: all, or the causal ones.
+    """Attention with the scale and soft cap of `mask` to the keys that are `seen`; None: to all, or to the causal ones.
 
     *Shape:* (sequences, heads, length, dim) for all three, and for the result.
     """
@@ -132,7 +133,7 @@ def _dense(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, mask:
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, mask: Mask) -> Tensor:
-    """torch's variable-length flash attention, whose signature grew from release to release."""
+    """torch's variable-length flash attention. Later releases have more arguments."""
     from torch.nn.attention.varlen import varlen_attn
 
     known = _varlen_parameters()
@@ -153,7 +154,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: La
         else:
             groups = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    if "num_splits" in known:  # without it a score would depend on the longest sequence of its batch
+    if "num_splits" in known:  # otherwise a score depends on the longest sequence of its batch
         options["num_splits"] = 1
     attended = varlen_attn(
         query.contiguous(),
@@ -171,7 +172,7 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: La
 
 @cache
 def _varlen_parameters() -> frozenset[str]:
-    """The parameters of this torch's `varlen_attn`; empty before 2.10, which had none."""
+    """The parameters of `varlen_attn` in this torch; empty before 2.10, which does not have it."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:

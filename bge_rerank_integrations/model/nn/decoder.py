@@ -15,7 +15,7 @@ from bge_rerank_integrations.model.nn.linear import Linear
 
 @dataclass(frozen=True)
 class DecoderShape:
-    """The numbers that make one decoder differ from another."""
+    """The numbers in which decoders differ."""
 
     vocabulary: int
     width: int
@@ -30,27 +30,27 @@ class DecoderShape:
     attention_scale: float
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
-    """Factor on what a layer adds to the stream (MiniCPM)."""
+    """Factor on what a layer adds to the hidden states (MiniCPM)."""
     norm_offset: float = 0.0
-    """Added to the weight of every norm (Gemma: 1, so that weights start from 0)."""
+    """Added to the weight of every norm (Gemma: 1, because its weights start at 0)."""
     post_norms: bool = False
-    """Whether attention and feed-forward are normalised once more before they are added (Gemma 2)."""
+    """Whether the outputs of attention and feed-forward are normalised before they are added (Gemma 2)."""
     windows: Sequence[int | None] | None = None
-    """For each layer, how many tokens a token sees; None: all."""
+    """For each layer, how many tokens a token sees at most; None: all."""
 
 
 @dataclass(frozen=True)
 class Stream:
-    """What flows from layer to layer. *Shape:* hidden (tokens, width)"""
+    """What each layer takes and gives. *Shape:* hidden (tokens, width)"""
 
     hidden: Tensor
     layout: Layout
     softcap: float | None = None
-    """Bound on attention's scaled dot products (Gemma 2)."""
+    """Limit of attention's scaled dot products (Gemma 2)."""
 
 
 class DecoderStack(nn.Module):
-    """Embeddings, layers, final norm. It runs in stretches: `embed`, any number of `run`s, `finish`."""
+    """Embeddings, layers, final norm. It runs in parts: `embed`, any number of `run`s, `finish`."""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class DecoderStack(nn.Module):
         return self._run(stream, self._rotation(stream), start, stop)
 
     def run_to_last(self, stream: Stream, start: int, stop: int) -> Tensor:
-        """As `run`, but of the state after it only each sequence's last token: the last layer works out no other.
+        """As `run`, but returns the state of each sequence's last token only. The last layer computes no other.
 
         Returns:
             *Shape:* (sequences, width)
@@ -97,7 +97,7 @@ class DecoderStack(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention and gated feed-forward, each normalised before (Gemma 2: and after) and added to the stream."""
+    """Attention and gated feed-forward, each with a norm before it (Gemma 2: also after it) and a residual."""
 
     def __init__(self, shape: DecoderShape, index: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class DecoderLayer(nn.Module):
         self.feed_forward_post_norm = RMSNorm(shape) if shape.post_norms else nn.Identity()
 
     def forward(self, stream: Stream, rotation: Rotation, read: Tensor | None = None) -> Tensor:
-        """One layer; where `read` names one token of each sequence, only those are worked out, over keys of all.
+        """One layer. With `read`, the index of one token of each sequence, only these are computed, with all keys.
 
         Args:
             read: *Shape:* (sequences,)
@@ -150,7 +150,7 @@ class DecoderLayer(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm, worked out in float32 whatever the dtype."""
+    """Root-mean-square norm, computed in float32 for any dtype."""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class RMSNorm(nn.Module):
         self.offset = shape.norm_offset
 
     def forward(self, x: Tensor) -> Tensor:
-        """*Shape:* (..., width), kept"""
+        """*Shape:* (..., width), unchanged"""
         wide = x.float()
         normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return (normed * (self.weight.float() + self.offset)).to(x.dtype)
@@ -167,7 +167,7 @@ class RMSNorm(nn.Module):
 
 @dataclass(frozen=True)
 class Rotation:
-    """Rotary positions: cosines and sines for each token. *Shape:* (tokens, 1, head_dim) each"""
+    """Rotary position embeddings: cosines and sines for each token. *Shape:* (tokens, 1, head_dim) each"""
 
     cos: Tensor
     sin: Tensor
@@ -183,6 +183,6 @@ class Rotation:
         return Rotation(self.cos[index], self.sin[index])
 
     def turn(self, heads: Tensor) -> Tensor:
-        """*Shape:* (tokens, heads, head_dim), kept"""
+        """*Shape:* (tokens, heads, head_dim), unchanged"""
         left, right = heads.chunk(2, -1)
         return heads * self.cos + torch.cat((-right, left), -1) * self.sin

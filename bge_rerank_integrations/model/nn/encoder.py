@@ -1,4 +1,4 @@
-"""The encoder of BERT and XLM-RoBERTa: post-norm layers, every token sees every other."""
+"""The encoder of BERT and XLM-RoBERTa: post-norm layers; every token sees all others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bge_rerank_integrations.model.nn.linear import Linear
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """The numbers that make one encoder differ from another."""
+    """The numbers in which encoders differ."""
 
     vocabulary: int
     width: int
@@ -74,7 +74,7 @@ class EncoderStack(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and feed-forward, each added to its input and normalised after."""
+    """Attention and feed-forward, each added to its input, with a norm after it."""
 
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class EncoderLayer(nn.Module):
         self.output_norm = nn.LayerNorm(shape.width, shape.norm_eps)
 
     def forward(self, x: Tensor, layout: Layout, read: Tensor | None = None) -> Tensor:
-        """One layer; where `read` names one token of each sequence, only those are worked out, over keys of all.
+        """One layer. With `read`, the index of one token of each sequence, only these are computed, with all keys.
 
         Args:
             x: *Shape:* (tokens, width)

@@ -1,8 +1,8 @@
-"""Matrix products in eight-bit integers on the CPU: weights rounded once, activations row by row as they come.
+"""Matrix products in eight-bit integers on the CPU: weights are rounded once, activations for each token.
 
-Each row of a weight has a scale, and so has each token, so that a score does not depend on what shares its batch. The
-product is oneDNN's, which Inductor uses for quantised models too. Processors without VNNI add pairs of products in 16
-bits, which eight-bit activations can overflow: there they are rounded to seven bits.
+Each row of a weight has a scale, and each token has one, because a score must not depend on the other sequences in the
+batch. The product is oneDNN's, which Inductor also uses for quantised models. Processors without VNNI add pairs of
+products in 16 bits, which eight-bit activations can overflow: there, activations are rounded to seven bits.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.model.nn.linear import Linear
 
 _FLOOR = 1e-20
-"""The least scale, for rows of zeros."""
+"""The smallest scale, for rows of zeros."""
 
 
 class Int8Linear(nn.Module):
-    """A `Linear` with its weight in eight bits. 127 stands for the largest value of each of its rows."""
+    """A `Linear` with its weight in eight bits. 127 is the largest value of each row."""
 
     def __init__(self, linear: Linear) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Int8Linear(nn.Module):
         self.largest = _largest()
 
     def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
-        """As `Linear.forward`, to within the rounding."""
+        """As `Linear.forward`, except for rounding."""
         scales = torch.maximum(x.amax(1), -x.amin(1))[:, None].clamp_(min=_FLOOR).div_(self.largest)
         rounded = (x / scales).round_().to(torch.int8).view(torch.uint8)
         shift = self.largest + 1
@@ -51,19 +51,19 @@ class Int8Linear(nn.Module):
 
 
 def check_int8() -> None:
-    """Raise if this machine's torch cannot multiply so."""
+    """Raise `DeviceError` if torch on this machine has no such product."""
     try:
         _largest()
     except (AttributeError, NotImplementedError, RuntimeError) as error:
         raise DeviceError(
-            f"dtype='int8' needs a torch for x86 processors with oneDNN, which this one is not ({error}): use 'float32'"
+            f"dtype='int8' needs torch for x86 processors, with oneDNN; this torch is not ({error}): use 'float32'"
         ) from error
 
 
 @cache
 @torch.inference_mode()
 def _largest() -> int:
-    """What the largest activation of a row is rounded to: 127, or 63 where a product of larger ones overflows."""
+    """The number for the largest activation of a row: 127, or 63 if a product of larger numbers overflows."""
     weight = torch.full((16, 64), 127, dtype=torch.int8)
     activations = torch.full((1, 64), 255, dtype=torch.uint8)
     product = _multiply(activations, 0, _prepack(weight), torch.ones(16), torch.zeros(16, dtype=torch.int64))

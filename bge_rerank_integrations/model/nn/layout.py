@@ -1,4 +1,4 @@
-"""Where each sequence lies in a packed tensor."""
+"""Where each sequence is in a packed tensor."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Layout:
-    """Sequences laid end to end along the first axis of a tensor, without padding."""
+    """Sequences end to end along the first axis of a tensor, without padding."""
 
     lengths: tuple[int, ...]
     device: torch.device
     prefixes: tuple[int, ...] | None = None
-    """For each sequence, which other one is read before it, or itself where none is: what several sequences begin with
-    lies there once, as a sequence of its own. None: no sequence has a prefix."""
+    """For each sequence, the index of its prefix, or its own index if it has none. A prefix of several sequences is
+    stored once, as a sequence of its own. None: no sequence has a prefix."""
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
@@ -66,7 +66,7 @@ class Layout:
 
     @cached_property
     def context(self) -> Layout:
-        """The sequences with their prefixes, as attention reads them; itself where there are none."""
+        """The sequences with their prefixes, as attention reads them; this layout if there are none."""
         if self.prefixes is None:
             return self
         whole = (
@@ -77,7 +77,7 @@ class Layout:
 
     @cached_property
     def context_index(self) -> Tensor:
-        """For each token of `context`, where it lies here. *Shape:* (context.tokens,)"""
+        """For each token of `context`, its index here. *Shape:* (context.tokens,)"""
         assert self.prefixes is not None
         parts = []
         for index, prefix in enumerate(self.prefixes):
@@ -87,12 +87,12 @@ class Layout:
 
     @cached_property
     def single(self) -> Layout:
-        """As many sequences of one token each: the layout once only the token that is read is left."""
+        """The same number of sequences, of one token each: the layout when only the token that is read is left."""
         return Layout((1,) * len(self.lengths), self.device)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a small host tensor over; from pinned memory and without waiting where that is possible."""
+    """Copy a small tensor from the CPU to the device; to a GPU from pinned memory, without waiting."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

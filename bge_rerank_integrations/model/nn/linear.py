@@ -1,4 +1,4 @@
-"""Matrix products with a weight: torch's own, which once loaded may give way to a faster one with the same methods.
+"""Matrix products with a weight: torch's own. After loading, a faster one with the same methods may replace it.
 
 `nn.onednn` multiplies in float32 with oneDNN, `nn.int8` in eight-bit integers.
 """
@@ -14,14 +14,14 @@ from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 
 
 class Linear(nn.Linear):
-    """x @ weight.T + bias, and what layers do with it next, which others do in the same pass."""
+    """x @ weight.T + bias, and what layers do with it next: faster ones do that in the same pass."""
 
     def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
         """activation(x @ weight.T + bias).
 
         Args:
             x: *Shape:* (tokens, width)
-            activation: a name of `ACTIVATIONS`; None: none.
+            activation: a name in `ACTIVATIONS`, or None.
 
         Returns:
             *Shape:* (tokens, outputs)
@@ -39,7 +39,7 @@ class Linear(nn.Linear):
 
 
 def replace_linears(model: nn.Module, make: Callable[[Linear], nn.Module]) -> None:
-    """Put what `make` makes of it in the place of each `Linear`, one by one, so that never both copies of all exist."""
+    """Replace each `Linear` by `make(linear)`, one after the other: memory never holds two copies of all weights."""
     for module in [module for module in model.modules() if not isinstance(module, Linear)]:
         for name, child in module.named_children():
             if isinstance(child, Linear):

@@ -1,8 +1,8 @@
 """Matrix products of oneDNN in float32, with bias, activation and residual in the same pass.
 
-On the CPU in float32 torch multiplies with MKL. oneDNN, in every torch for x86, is faster: by 3 to 10% on an Intel
-Xeon, 10 to 20% on an AMD Zen 4, and more than twice on a Zen 5, whose wide AVX-512 units MKL leaves idle.
-What a layer does next with a product comes in the same pass.
+On the CPU in float32, torch multiplies with MKL. oneDNN, which every torch for x86 has, is faster: by 3 to 10% on an
+Intel Xeon, by 10 to 20% on an AMD Zen 4, and more than twice as fast on a Zen 5, whose wide AVX-512 units MKL does not
+use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAMES = {
 
 
 class OneDnnLinear(nn.Module):
-    """A `Linear` with its weight laid out as oneDNN wants it."""
+    """A `Linear` with its weight in oneDNN's layout."""
 
     def __init__(self, linear: Linear) -> None:
         super().__init__()
@@ -52,10 +52,10 @@ class OneDnnLinear(nn.Module):
 
 
 def round_up(rows: int) -> int:
-    """The next of few numbers of rows.
+    """Round a number of rows up to one of a few.
 
-    oneDNN compiles a kernel for each number of rows and keeps up to 1024 of them: without rounding, a service that sees
-    batches of every size grew by 600 MB.
+    oneDNN compiles a kernel for each number of rows and keeps up to 1024 of them. Without rounding, 6,000 batches of
+    random sizes took 600 MB.
     """
     step = 1 if rows <= 16 else 8 if rows <= 256 else 32 if rows <= 2048 else 512
     return -(-rows // step) * step
@@ -63,7 +63,7 @@ def round_up(rows: int) -> int:
 
 @cache
 def can_use_onednn() -> bool:
-    """Whether this torch has oneDNN's product, and the processor is one that it was measured on."""
+    """Whether this torch has oneDNN's product, and the processor is an x86, on which it was measured."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     try:

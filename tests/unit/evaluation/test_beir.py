@@ -85,7 +85,7 @@ def test_candidates_of_a_run_file(tmp_path: Path) -> None:
             "query-id\tcorpus-id\tscore\ncapital\tparis\t1\ncapital\tparis\t1\n",
             "line 3: query 'capital' and document 'paris' are judged a second time",
         ),
-        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "leaves no query"),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "has no usable query"),
     ],
 )
 def test_bad_beir_names_file_line_value_and_remedy(tmp_path: Path, file: str, content: str, said: str) -> None:
@@ -136,7 +136,7 @@ def test_bad_lines_can_be_left_out(tmp_path: Path) -> None:
 
 def test_other_splits_and_missing_files_are_named(tmp_path: Path) -> None:
     folder = write_beir(tmp_path)
-    with pytest.raises(DataError, match=r"dev\.tsv does not exist: splits there are: test"):
+    with pytest.raises(DataError, match=r"dev\.tsv does not exist: the splits of this folder are: test"):
         read_beir(folder, "dev")
     with pytest.raises(DataError, match="not a folder"):
         read_beir(tmp_path / "nowhere")

@@ -35,7 +35,7 @@ def test_json_lines(tmp_path: Path) -> None:
         ({"query": "q", "positives": "a", "negatives": ["b"]}, "positives='a': use a list"),
         ({"query": "q", "positives": [], "negatives": ["b"]}, "line 1 has no positives"),
         ({"query": "q", "positives": ["a"], "negatives": []}, "line 1 has no negatives"),
-        ({"query": "q", "positives": ["a"], "negatives": ["a", "b"]}, "'a' is among the positives and the negatives"),
+        ({"query": "q", "positives": ["a"], "negatives": ["a", "b"]}, "'a' is a positive and a negative"),
         ({"query": "q", "positives": ["a", "a"], "negatives": ["b"]}, "positives[1]='a' is given twice"),
         ({"query": "q", "positives": ["a"], "negatives": [" "]}, "negatives[0] is blank"),
         ({"query": " ", "positives": ["a"], "negatives": ["b"]}, "the query is blank"),
@@ -65,8 +65,8 @@ def test_lines_of_one_query_are_taken_together(tmp_path: Path) -> None:
         "cats": {"about cats": 1, "cats and cats": 1, "about dogs": 0},
         "dogs": {"about dogs": 1, "about cats": 0},
     }
-    assert "taken together with an earlier line of the same query: 1 line" in data.notes
+    assert "merged with an earlier line of the same query: 1 line" in data.notes
     path.write_text(lines({"query": "q", "pos": ["a"], "neg": ["b"]}, {"query": "q", "pos": ["b"], "neg": ["c"]}))
-    with pytest.raises(DataError, match=r"line 2: 'b' is among the positives and the negatives .*first line: .*line 1"):
+    with pytest.raises(DataError, match=r"line 2: 'b' is a positive and a negative .*first line: .*line 1"):
         read_jsonl(path)
     assert sorted(read_jsonl(path, skip_bad=True).qrels["q1"].values()) == [0, 1, 1]

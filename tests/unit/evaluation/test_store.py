@@ -40,6 +40,6 @@ def test_the_store_survives_a_line_cut_short(tmp_path: Path) -> None:
 def test_the_store_leaves_the_files_of_others_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "scores.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"scores\.jsonl is not a file of this command"):
+    with pytest.raises(DataError, match=r"scores\.jsonl was not written by this command"):
         Store(path, "data")
     assert path.read_bytes() == content
