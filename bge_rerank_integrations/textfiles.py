@@ -5,20 +5,19 @@ Lines end at \\n or \\r\\n only: U+2028, U+0085 and similar characters can be in
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from bge_rerank_integrations.errors import DataError, OptionError
+from bge_rerank_integrations.guess import SAMPLE, guess, what_it_is
 
 Source = Path | BinaryIO
 """A file by its path, or standard input as bytes."""
 UTF_8 = "utf-8"
-SAMPLE = 1 << 16
-"""Bytes to guess an encoding from."""
-NO_TEXT = {b"%PDF": "a PDF", b"PK\x03\x04": "an Office file or a zip archive", b"\x1f\x8b": "compressed with gzip"}
 
 
 def name_of(source: Source) -> str:
@@ -33,9 +32,9 @@ def read_lines(source: Source, encoding: str = UTF_8) -> Iterator[tuple[str, str
         DataError: the file cannot be opened, or is not text in this encoding; the message names a likely encoding.
         OptionError: there is no such encoding.
     """
-    name = name_of(source)
+    name, encoding = name_of(source), _plain_name(encoding)
     with _opened(source) as file:
-        if _newline(encoding) == b"\n":
+        if "\n".encode(encoding) == b"\n":
             decoded = _decoded_by_line(file, name, encoding)
         else:
             decoded = iter(_decoded(file.read(), name, encoding).split("\n"))
@@ -83,22 +82,28 @@ def shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _opened(source: Source) -> AbstractContextManager[BinaryIO]:
-    if not isinstance(source, Path):
-        return nullcontext(source)
+@contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    """The file, closed after use; what goes wrong while it is opened or read names it."""
     try:
-        return source.open("rb")
+        if isinstance(source, Path):
+            with source.open("rb") as file:
+                yield file
+        else:
+            yield source
     except FileNotFoundError as error:
         raise DataError(f"{source} does not exist") from error
     except IsADirectoryError as error:
         raise DataError(f"{source} is a folder: a file is needed") from error
     except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror}") from error
+        raise DataError(f"{name_of(source)} cannot be read: {error.strerror}") from error
 
 
-def _newline(encoding: str) -> bytes:
+def _plain_name(encoding: str) -> str:
+    """Python's one name of an encoding; a byte order mark is always left out, so UTF-8 with one is UTF-8."""
     try:
-        return "\n".encode(encoding)
+        "\n".encode(encoding)  # of texts: there are codecs of other things
+        return codecs.lookup(encoding).name.removesuffix("-sig")
     except (LookupError, ValueError) as error:
         raise OptionError(
             f"encoding={encoding!r}: use a name that Python knows, such as utf-8, utf-16, gb18030, shift_jis or cp1252"
@@ -106,16 +111,17 @@ def _newline(encoding: str) -> bytes:
 
 
 def _decoded_by_line(file: BinaryIO, name: str, encoding: str) -> Iterator[str]:
-    head = b""
+    start = b""
     for number, raw in enumerate(file, 1):
-        head = head or raw
         try:
-            if number == 1 and encoding == UTF_8 and _wide(raw):
-                raise UnicodeDecodeError(encoding, raw, 0, 1, "every second byte is zero")
+            if b"\0" in raw:
+                raise UnicodeDecodeError(encoding, raw, raw.index(b"\0"), 0, "a zero")
             line = raw.decode(encoding)
         except UnicodeDecodeError as error:
-            sample = raw + file.read(SAMPLE)
-            raise _undecodable(f"{name}, line {number}", encoding, error, head, sample) from error
+            sample = start + raw[:SAMPLE] + file.read(SAMPLE)
+            raise _undecodable(f"{name}, line {number}", encoding, error, sample) from error
+        if len(start) < SAMPLE:
+            start += raw
         yield line
 
 
@@ -124,45 +130,16 @@ def _decoded(content: bytes, name: str, encoding: str) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         number = content[: error.start].decode(encoding, "replace").count("\n") + 1
-        raise _undecodable(f"{name}, line {number}", encoding, error, content, content[:SAMPLE]) from error
+        raise _undecodable(f"{name}, line {number}", encoding, error, content[:SAMPLE]) from error
 
 
-def _undecodable(where: str, encoding: str, error: UnicodeDecodeError, head: bytes, sample: bytes) -> DataError:
-    for signature, what in NO_TEXT.items():
-        if head.startswith(signature):
-            return DataError(f"{where} is not text: the file is {what}. Give a text file")
+def _undecodable(where: str, encoding: str, error: UnicodeDecodeError, sample: bytes) -> DataError:
+    if what := what_it_is(sample):
+        return DataError(f"{where} is not text: the file is {what}. Give a text file")
     found = f"{where} is not {encoding.upper()} ({error.reason} at byte {error.start})"
-    guess = _guess(head, sample)
-    if guess is None or guess == encoding.lower():
-        return DataError(f"{found}: name its encoding with encoding (--encoding), or convert it")
-    return DataError(f"{found}: it looks like {guess.upper()}, which encoding (--encoding {guess}) reads")
-
-
-def _guess(head: bytes, sample: bytes) -> str | None:
-    """The likely encoding of bytes that are not UTF-8; None: unknown."""
-    if head.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
-        return "utf-32"
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    if wide := _wide(head):
-        return wide
-    try:
-        letters = [letter.encode("gb18030") for letter in sample.decode("gb18030", "ignore") if letter > "\x7f"]
-    except UnicodeEncodeError:
-        return None
-    # Chinese text is made of the 3755 commonest characters, which stand together, and of punctuation; others' is not
-    common = sum(len(b) == 2 and (0xB0 <= b[0] <= 0xD7 or 0xA1 <= b[0] <= 0xA3) and b[1] >= 0xA1 for b in letters)
-    if common > 0.8 * len(letters):
-        return "gb18030"
-    single = sum(byte >= 0x80 for byte in sample) < 0.2 * len(sample)
-    return "cp1252" if single else None
-
-
-def _wide(head: bytes) -> str | None:
-    """UTF-16 without a byte order mark, if the first letters are ASCII."""
-    start = head[:32]
-    if len(start) < 4:
-        return None
-    if not any(start[1::2]) and all(start[::2]):
-        return "utf-16-le"
-    return "utf-16-be" if not any(start[:-1:2]) and all(start[1::2]) else None
+    looks_like = guess(sample)
+    if looks_like is not None and looks_like != encoding:
+        return DataError(f"{found}: it looks like {looks_like.upper()}, which encoding (--encoding {looks_like}) reads")
+    if b"\0" in sample:
+        return DataError(f"{found}: give a text file, without zeros among its bytes")
+    return DataError(f"{found}: name its encoding with encoding (--encoding), or convert it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from bge_rerank_integrations.textfiles import (
     read_text,
     shortened,
 )
+
+SEPARATORS = {".csv": ",;\t", ".tsv": "\t"}
+LONGEST_CELL = 2**31 - 1  # csv's own limit would refuse a text of 131,073 letters
 
 
 class Split(str, Enum):
@@ -58,16 +62,16 @@ class Reader:
     encoding: str
 
     def read(self, files: list[Path]) -> list[Entry]:
-        """Every text, in the order of the files; without files, those of standard input.
+        """Every text, in the order of the files; without files, those of standard input, which "-" names too.
 
         Raises:
             DataError: a file cannot be read as what it is; names file, line and remedy.
             OptionError: there is no such encoding.
         """
-        sources: list[Source] = list(files) or [_standard_input()]
+        sources: list[Source] = [_standard_input() if str(file) == "-" else file for file in files or [Path("-")]]
         named = len(files) > 1
         return [
-            Entry(entry.text, entry.others, str(source) if named else "")
+            Entry(entry.text, entry.others, name_of(source) if named else "")
             for source in sources
             for entry in self._entries(source)
         ]
@@ -78,7 +82,7 @@ class Reader:
             yield from (self._of_json(value, where) for where, value in read_json_lines(source, self.encoding))
         elif suffix == ".json":
             yield from self._of_array(source)
-        elif suffix in (".csv", ".tsv"):
+        elif suffix in SEPARATORS:
             yield from self._of_table(source, suffix)
         else:
             yield from (Entry(part.strip()) for part in self._parts(source) if part.strip())
@@ -107,36 +111,54 @@ class Reader:
     def _of_json(self, value: Any, where: str) -> Entry:
         if isinstance(value, str):
             return Entry(checked_text(where, "text", value))
-        if not isinstance(value, dict) or not isinstance(value.get(self.key), str):
+        if not isinstance(value, dict):
             raise DataError(
-                f"{where} has no text: give a JSON string, or an object with a string under {self.key!r} (--field "
-                "names another key)"
+                f"{where} is {shortened(json.dumps(value))}: give a string, or an object with a text under {self.key!r}"
             )
+        if self.key not in value:
+            raise DataError(f"{where} has no {self.key!r}: --field takes one of {shortened(', '.join(value))}")
         return Entry(checked_text(where, self.key, value[self.key]), value)
 
     def _of_table(self, source: Source, suffix: str) -> Iterator[Entry]:
         name = name_of(source)
-        content = read_text(source, self.encoding)
-        head, _, _ = content.partition("\n")
-        separator = "\t" if suffix == ".tsv" else ";" if ";" in head and "," not in head else ","
-        table = csv.reader((line + "\n" for line in content.split("\n")), delimiter=separator, strict=True)
-        try:
-            heads = next((row for row in table if row), [])
-            if not heads:
-                return
-            if self.key not in heads:
-                raise DataError(f"{name} has no column {self.key!r}: --field takes one of {', '.join(heads)}")
-            for row in table:
-                if len(row) > len(heads):
-                    raise DataError(
-                        f"{name}, line {table.line_num} has {len(row)} cells under {len(heads)} heads: put quotes "
-                        "around a text that holds the separator"
-                    )
-                cells = dict(zip(heads, row, strict=False))
-                if cells.get(self.key, "").strip():
-                    yield Entry(cells[self.key], cells)
-        except csv.Error as error:
-            raise DataError(f"{name}, line {table.line_num} is not {suffix[1:].upper()}: {error}") from error
+        (_, heads), *rows = _rows(read_text(source, self.encoding), name, suffix) or [(name, [])]
+        if heads and self.key not in heads:
+            raise DataError(f"{name} has no column {self.key!r}: --field takes one of {shortened(', '.join(heads))}")
+        if heads.count(self.key) > 1:
+            raise DataError(f"{name} has {heads.count(self.key)} columns {self.key!r}: rename all but one")
+        for where, row in rows:
+            if len(row) > len(heads):
+                raise DataError(
+                    f"{where} has {len(row)} cells under {len(heads)} heads: put quotes around a text that holds the "
+                    "separator"
+                )
+            cells = dict(zip(heads, row, strict=False))
+            if cells.get(self.key, "").strip():
+                yield Entry(cells[self.key], cells)
+
+
+def _rows(content: str, name: str, suffix: str) -> list[tuple[str, list[str]]]:
+    """The rows of a table that are not blank, each after the words that say where it begins."""
+    head = content.lstrip().partition("\n")[0]
+    separator = max(SEPARATORS[suffix], key=head.count)
+    lines = (line + "\n" for line in content.split("\n"))
+    table = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+    rows = []
+    start = 1
+    limit = csv.field_size_limit(LONGEST_CELL)
+    try:
+        for row in table:
+            if row:
+                rows.append((f"{name}, line {start}", row))
+            start = table.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{name}, line {start} is not {suffix[1:].upper()} ({error}): a text with a quotation mark stands in "
+            "quotation marks, and has its own doubled"
+        ) from error
+    finally:
+        csv.field_size_limit(limit)
+    return rows
 
 
 def _standard_input() -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import io
 import json
@@ -185,6 +186,9 @@ CHINESE = "北京是中国的首都，人口超过两千万。\n巴黎是法国�
         ("utf-16-be", "plain words\nof two lines\n", "utf-16-be"),
         ("cp1252", "Grüße aus Köln\nà bientôt, dit-elle\n", "cp1252"),
         ("latin-1", "première école\nmañana\n", "cp1252"),
+        ("utf-16-le", "Москва\nстолица России\n", "utf-16-le"),  # its first line is UTF-8, too
+        ("shift_jis", "東京は日本の首都です。\nこれはテストです。\n", "shift_jis"),
+        ("cp1251", "Москва столица России\nкошка спит\n", "cp1251"),
     ],
 )
 def test_other_encodings_are_named_and_read(
@@ -196,7 +200,7 @@ def test_other_encodings_are_named_and_read(
         finished = bge_rerank("rank", "query", "--model", ENCODER, *words, stdin=io.BytesIO(stdin))
         said = "".join(finished.stderr.split())
         assert finished.returncode == 1
-        assert f"{name},line1isnotUTF-8".replace(" ", "") in said
+        assert re.search(f"{name},line[12]isnotUTF-8".replace(" ", ""), said)
         assert f"(--encoding{guess})" in said
         ranked = rank(*words, "--encoding", guess, stdin=io.BytesIO(stdin))
         assert {str(row["text"]) for row in ranked} == set(text.splitlines())
@@ -221,10 +225,26 @@ def test_json_and_tables(tmp_path: Path, rank: Rank) -> None:
     [
         ("a.json", '{"text": "a"}', "an array of strings or objects is needed"),
         ("a.json", '{"text": "a"}\n{"text": "b"}', "add --jsonl"),
-        ("a.json", '["a", 5]', "a.json, entry 1 has no text"),
+        ("a.json", '["a", 5]', "a.json, entry 1 is 5: give a string, or an object with a text under 'text'"),
+        ("a.json", '[["a", "b"]]', 'a.json, entry 0 is ["a", "b"]: give a string'),
+        (
+            "a.jsonl",
+            '{"text": "a"}\n{"body": "b", "id": 2}',
+            "a.jsonl, line 2 has no 'text': --field takes one of body, id",
+        ),
+        ("a.jsonl", '{"text": 5}', "a.jsonl, line 1: text=5: use a string"),
         ("a.csv", "id,body\n1,a\n", "no column 'text': --field takes one of id, body"),
         ("a.csv", "id,text\n1,a, b\n", "line 2 has 3 cells under 2 heads"),
         ("a.csv", 'id,text\n1,"a" b\n', "line 2 is not CSV"),
+        (
+            "a.csv",
+            'id,text\n1,a\n2,"b\n3,c\n',
+            "line 3 is not CSV (unexpected end of data): a text with a quotation mark",
+        ),
+        ("a.csv", "text,text\na,b\n", "has 2 columns 'text': rename all but one"),
+        ("a.txt", "plain\0text\n", "line 1 is not UTF-8 (a zero at byte 5): give a text file, without zeros"),
+        ("a.bin", "\x7fELF\x02\0\0\udcff\0", "give a text file"),
+        ("a.docx", "PK\x03\x04\0\0", "the file is an Office file or a zip archive"),
         ("a.pdf", "%PDF-1.7\n\udcff", "the file is a PDF. Give a text file"),
         ("a.jsonl", '"\\ud800"', "half a surrogate pair"),
     ],
@@ -235,6 +255,57 @@ def test_files_that_cannot_be_read(name: str, content: str, said: str, tmp_path:
     finished = bge_rerank("rank", "query", str(path), "--model", ENCODER)
     assert finished.returncode == 1
     assert "".join(said.split()) in "".join(finished.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("id;text;a,b\n1;one, two;3\n", [("one, two", "1")]),
+        ("id\ttext\n1\tone, two\n", [("one, two", "1")]),
+        ('id, text\n1, "one, two"\n', [("one, two", "1")]),
+        ('\n\nid,text\n1,"one\n\ntwo"\n', [("one\n\ntwo", "1")]),
+        (f"id,text\n1,{'word ' * 40_000}\n", [("word " * 40_000, "1")]),
+        ("id,text\n1,\n2\n3,one\n", [("one", "3")]),
+    ],
+)
+def test_tables_as_people_write_them(content: str, rows: list[tuple[str, str]], tmp_path: Path, rank: Rank) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(content, encoding="utf-8")
+    assert [(row["text"], row["id"]) for row in rank(str(path))] == rows
+    assert csv.field_size_limit() == 131072
+
+
+def test_standard_input_has_a_name_beside_files(tmp_path: Path, rank: Rank) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("one\n")
+    assert [row["text"] for row in rank("-", stdin="two\n")] == ["two"]
+    rows = {row["text"]: row["source"] for row in rank(str(path), "-", stdin="two\n")}
+    assert rows == {"one": str(path), "two": "standard input"}
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "utf_8_sig", "U8"])
+def test_utf_8_under_its_other_names(encoding: str, tmp_path: Path, rank: Rank, bge_rerank: Run) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "问题"}\n{"text": "\ufeff"}\n', encoding="utf-8-sig")
+    assert {row["text"] for row in rank(str(path), "--encoding", encoding)} == {"问题", "\ufeff"}
+    path.write_text("北京是中国的首都。\n", encoding="gb18030")
+    finished = bge_rerank("rank", "query", str(path), "--model", ENCODER, "--encoding", encoding)
+    assert "line 1 is not UTF-8" in " ".join(finished.stderr.split())
+
+
+def test_a_wrong_encoding_is_told_from_utf_8(tmp_path: Path, bge_rerank: Run) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("Grüße\n", encoding="utf-8")
+    finished = bge_rerank("rank", "query", str(path), "--model", ENCODER, "--encoding", "ascii")
+    assert "is not ASCII (ordinal not in range(128) at byte 2): it looks like UTF-8" in " ".join(
+        finished.stderr.split()
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+def test_what_fails_while_it_is_read_names_the_file(bge_rerank: Run) -> None:
+    finished = bge_rerank("rank", "query", "/proc/self/mem", "--model", ENCODER)
+    assert "/proc/self/mem cannot be read: Input/output error" in " ".join(finished.stderr.split())
 
 
 def test_a_second_run_replaces_the_scores_of_the_first(tmp_path: Path, bge_rerank: Run, rank: Rank) -> None:

@@ -44,6 +44,7 @@ FLOORS = (
     ("ranking",),
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
     ("stats", "textfiles", "words", "other_names", "extras"),
+    ("guess",),
     ("errors",),
     ("engine", "model", ""),
 )
