@@ -24,8 +24,8 @@ WHOLE = re.compile(f"[{HAN}{HANGUL}]")
 """Letters that can be words by themselves."""
 
 SIGNS = (
-    "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed"  # of Latin to Arabic letters
-    "\u0711-\u07b1\u0900-\u0963\u0966-\u0df3\u0f3e-\u0f84\u0f86-\u0fbc"  # of Syriac, Thaana, Indic and Tibetan ones
+    "\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed"  # Latin to Arabic
+    "\u0711-\u07b1\u0900-\u0963\u0966-\u0df3\u0f3e-\u0f84\u0f86-\u0fbc"  # Syriac, Thaana, Indic, Tibetan
 )
 WORD = re.compile(rf"[\w{SIGNS}]{{2,}}")
 """Words of two letters or more, with their vowel signs and accents, which `\\w` does not take for letters."""
