@@ -300,7 +300,8 @@ def test_every_option_of_load_scorer_is_a_field(adapter: Adapter) -> None:
     for name, parameter in inspect.signature(load_scorer).parameters.items():
         assert name in adapter.kind.model_fields, name
         if parameter.default is not inspect.Parameter.empty:
-            assert adapter.kind.model_fields[name].default == parameter.default, name
+            plain = list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+            assert adapter.kind.model_fields[name].default == plain, name
 
 
 # fmt: off

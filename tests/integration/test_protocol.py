@@ -10,6 +10,7 @@ import pytest
 from langchain_core.documents import Document
 
 from bge_rerank_integrations import Scorer, langchain, load_scorer
+from bge_rerank_integrations.model.replica import Replica
 from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
 from tests.conftest import CHECKPOINTS
@@ -75,9 +76,10 @@ CALLS: dict[str, Callable[[Scorer], Awaitable[Any]]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_the_loop_goes_on_during_an_async_call(name: str, gate: Gate) -> None:
+async def test_the_loop_goes_on_during_an_async_call(name: str, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the loop opens the gate at which the scores wait: had it stood still, they would be there before."""
-    with load_scorer(CHECKPOINTS / "layerwise", on_batch=gate) as scorer:
+    gate.before(monkeypatch, Replica, "run")
+    with load_scorer(CHECKPOINTS / "layerwise") as scorer:
         task = asyncio.ensure_future(CALLS[name](scorer))
         for _ in iter(lambda: gate.reached or task.done(), True):
             await asyncio.sleep(0)

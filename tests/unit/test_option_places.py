@@ -21,8 +21,9 @@ USED = ("scorer", "model.inputs", "model.families.*")
 OTHER_INTERFACES = ("flag*", "cli*", "other_names")
 """The publisher's arguments, the commands' words, and what others call the options: chosen by hand."""
 OTHER_MEANINGS = {
+    "prompt": ("model.sentence_transformers",),  # a key of its files
     # of attention's logits; of a workload; what a ranking's scores are shown on, where a scorer says it
-    "scale": ("model.nn.*", "bench.*", "ranking", "adapter_fields"),
+    "scale": ("model.nn.*", "bench.*", "ranking", "adapter_fields", "model.lora", "remote.*"),
     "max_length": ("bench.peers",),  # an argument of sentence-transformers
 }
 
