@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -13,20 +14,23 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 
+from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.lazy import LazyScorer
 from bge_rerank_integrations.model.families import check_family
 from bge_rerank_integrations.options import (
+    ENGINE_NUMBERS,
     GROUPS,
     NUMBER_LISTS,
+    WHOLE_NUMBERS,
     EngineSettings,
     ModelSource,
     Placement,
-    Scale,
     ScoringOptions,
     device_names,
     dtype_name,
@@ -34,7 +38,7 @@ from bge_rerank_integrations.options import (
     pick,
     whole_number,
 )
-from bge_rerank_integrations.other_names import HINTS
+from bge_rerank_integrations.other_names import OPTIONS, instead
 from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
 from bge_rerank_integrations.ranking import check_threshold, describe
 
@@ -64,11 +68,24 @@ SCORING_FIELDS = names(ScoringOptions)
 LOADING_FIELDS = tuple(name for group in GROUPS for name in names(group) if name not in ("model", *SCORING_FIELDS))
 
 
+AS_SET: Any = object()
+"""The default of an argument that, left out, is as the field of its name says."""
+RANKING = ("top_n", "score_threshold")
+"""What a ranking is cut by, and scores alone are not."""
+
+
 class ScorerFields(_Options):
-    """Which model, and how it scores: the arguments of `load_scorer` as fields. Nothing is loaded before first use."""
+    """Which model, and how it scores: the arguments of `load_scorer` as fields. Nothing is loaded before first use.
+
+    What cannot be is an `OptionError`, whether it is given to the constructor, set, or asked of a copy.
+    """
 
     model_config = ConfigDict(
-        extra="forbid", arbitrary_types_allowed=True, protected_namespaces=(), validate_assignment=True
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+        validate_assignment=True,
+        ser_json_inf_nan="constants",  # a threshold of infinity must not be read back as none
     )
 
     model: str | None = Field(default=None, min_length=1)  # type: ignore[assignment]
@@ -79,15 +96,30 @@ class ScorerFields(_Options):
 
     _lazy: LazyScorer = PrivateAttr(default_factory=LazyScorer)
 
+    if not TYPE_CHECKING:  # type checkers make the signature from the fields
+
+        def __init__(self, *unnamed: Any, **values: Any) -> None:
+            if unnamed:
+                raise TypeError(f"{type(self).__name__} takes its fields by name, such as model={unnamed[0]!r}")
+            with _one_line():
+                super().__init__(**values)
+
     @model_validator(mode="before")
     @classmethod
     def _known_names(cls, values: Any) -> Any:
-        """Say what a field of another reranker is called here."""
-        if isinstance(values, Mapping):
-            for name in values:
-                if name not in cls.model_fields and name in HINTS:
-                    raise ValueError(f"{name} is not a field of {cls.__name__}: use {HINTS[name]}")
+        """Refuse unknown names; where one is known from another reranker, say what it is called here."""
+        unknown = [name for name in values if name not in cls.model_fields] if isinstance(values, Mapping) else []
+        if unknown:
+            raise ValueError("; ".join(map(cls._not_a_field, unknown)))
         return values
+
+    @classmethod
+    def _not_a_field(cls, name: str) -> str:
+        known = [field for field in cls.model_fields if field != "callback_manager"]  # which engines set
+        hint = instead(name, known) or "one of " + ", ".join(known)
+        if (cut := OPTIONS.get(name, name)) in RANKING and cut not in known:
+            hint = f"{cut} of what ranks, such as BGERerank"
+        return f"{name} is not a field of {cls.__name__}: use {hint}"
 
     @field_validator("model", "cache_dir", mode="before")
     @classmethod
@@ -95,17 +127,38 @@ class ScorerFields(_Options):
         """A path as a string, so that adapters can be written as JSON."""
         return os.fspath(value) if isinstance(value, os.PathLike) else value
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _is_name(cls, value: object) -> object:
+        if value is None or isinstance(value, (str, os.PathLike)):
+            return value
+        raise ValueError(f"model={describe(value)}: give a hub id or a folder; what load_scorer returned is scorer=")
+
     @field_validator("devices", mode="before")
     @classmethod
     def _as_names(cls, value: object) -> object:
         """0 as "cuda:0", a `torch.device` as its name."""
         devices = device_names(value)
-        return list(devices) if isinstance(devices, tuple) else devices
+        several = list(devices) if isinstance(devices, tuple) else [devices]
+        if devices is not None and not all(isinstance(device, str) for device in several):
+            raise ValueError(f"devices={value!r}: use a name such as 'cpu' or 'cuda:0', a number, or a list of them")
+        return several if isinstance(devices, tuple) else devices
 
     @field_validator("dtype", mode="before")
     @classmethod
     def _as_name(cls, value: object) -> object:
         return dtype_name(value)
+
+    @field_validator(*WHOLE_NUMBERS, *ENGINE_NUMBERS, mode="before")
+    @classmethod
+    def _as_number(cls, value: object, info: ValidationInfo) -> object:
+        """numpy's numbers as Python's, which JSON and YAML can hold."""
+        return _count(value, str(info.field_name))
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _as_seconds(cls, value: object) -> object:
+        return _real(value)
 
     @field_validator(*NUMBER_LISTS, mode="before")
     @classmethod
@@ -151,14 +204,14 @@ class ScorerFields(_Options):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field if the result makes sense; pydantic alone would leave a refused value in place."""
-        values, fields_set = dict(self.__dict__), set(self.model_fields_set)
-        try:
-            super().__setattr__(name, value)
-        except ValidationError:
-            self.__dict__.clear()
-            self.__dict__.update(values)
-            object.__setattr__(self, "__pydantic_fields_set__", fields_set)
-            raise
+        before = {"__dict__": dict(self.__dict__), "__pydantic_fields_set__": set(self.model_fields_set)}
+        with _one_line():
+            try:
+                super().__setattr__(name, value)
+            except ValidationError:
+                for attribute, content in before.items():
+                    object.__setattr__(self, attribute, content)
+                raise
 
     def model_dump(self, **kwargs: Any) -> dict[str, Any]:
         """The fields, to make an equal adapter from."""
@@ -192,21 +245,18 @@ class ScorerFields(_Options):
 
     def __copy__(self) -> Self:
         copied = super().__copy__()
-        copied._lazy = self._lazy.shared()
+        if self.model is not None and self.scorer is None:
+            copied._lazy = self._lazy.shared(self.model, self._values(LOADING_FIELDS))
         return copied
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy that shares the loaded model, unless `deep`; `update` is validated as the constructor's arguments."""
-        if not update:
-            return super().model_copy(deep=deep)
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        copied = type(self).model_validate({**given, **update})
-        if not deep:
-            copied._lazy = self._lazy.shared()
-        return copied
+        checked = type(self)(**{**given, **update}) if update else self
+        return super().model_copy(update={name: getattr(checked, name) for name in update or ()}, deep=deep)
 
     def with_options(self, **changes: Any) -> Self:
-        """A copy with other fields that shares the loaded model: for one request's own `top_n`, say.
+        """A copy with other fields that shares the loaded model: for one request's own settings, say.
 
         Threads can each make theirs, while setting a field of a shared adapter would change it for all.
         """
@@ -248,15 +298,56 @@ class RerankFields(ScorerFields):
 
     @field_validator("top_n", mode="before")
     @classmethod
-    def _count(cls, value: object) -> object:
-        number = whole_number(value)
-        return value if number is None else number
+    def _as_count(cls, value: object) -> object:
+        return _count(value, "top_n")
+
+    @field_validator("score_threshold", mode="before")
+    @classmethod
+    def _as_score(cls, value: object) -> object:
+        return _real(value)
 
     @model_validator(mode="after")
     def _check_threshold(self) -> RerankFields:
-        check_threshold(self.score_threshold, self._scale)
+        check_threshold(self.score_threshold, self.scale if self.scorer is None else self.scorer.options.scale)
         return self
 
-    @property
-    def _scale(self) -> Scale:
-        return self.scale if self.scorer is None else self.scorer.options.scale
+    def with_options(
+        self, *, top_n: int | None = AS_SET, score_threshold: float | None = AS_SET, **changes: Any
+    ) -> Self:
+        """A copy with other fields that shares the loaded model: for one request's own `top_n`, say.
+
+        Threads can each make theirs, while setting a field of a shared adapter would change it for all.
+        """
+        cuts = {"top_n": top_n, "score_threshold": score_threshold}
+        return super().with_options(**{name: cut for name, cut in cuts.items() if cut is not AS_SET}, **changes)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Say what pydantic found in one line, each value by name."""
+    try:
+        yield
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        said = [_said(one) for i, one in enumerate(found) if one["loc"][:1] not in [e["loc"][:1] for e in found[:i]]]
+        raise OptionError("; ".join(said)) from None
+
+
+def _said(error: Any) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])  # our own, which names the value
+    if error["type"] == "no_such_attribute":
+        return f"there is no field {error['ctx']['attribute']} to set"
+    return f"{error['loc'][0]}={describe(error['input'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _count(value: object, name: str) -> object:
+    """The number as Python's; what is none is left for pydantic, which would take True for 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"{name}={value}: use a whole number")
+    number = whole_number(value)
+    return value if number is None else number
+
+
+def _real(value: Any) -> object:
+    return float(value) if hasattr(value, "__float__") and not isinstance(value, bool) else value

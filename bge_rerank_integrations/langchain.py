@@ -13,16 +13,16 @@ try:
     )
     from langchain_core.cross_encoders import BaseCrossEncoder
     from langchain_core.documents import BaseDocumentCompressor, Document
+    from langchain_core.runnables.config import ensure_config
 except ModuleNotFoundError as error:
     from bge_rerank_integrations.errors import MissingExtraError
 
     raise MissingExtraError("langchain-core", "langchain") from error
 
-from bge_rerank_integrations.adapter_fields import RerankFields, ScorerFields
-from bge_rerank_integrations.ranking import Ranked, check_top_n, describe
+from bge_rerank_integrations.adapter_fields import AS_SET, RerankFields, ScorerFields
+from bge_rerank_integrations.ranking import Ranked, check_query, check_top_n, checked_pairs, describe
 
 SCORE_KEY = "relevance_score"
-_AS_SET: Any = object()
 
 
 class BGERerank(RerankFields, BaseDocumentCompressor):
@@ -46,47 +46,50 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
         Args:
             documents: what was retrieved; left as it is.
             query: what was asked.
-            callbacks: where to trace the reranking, as a run of its own below the caller's.
+            callbacks: where to trace the reranking, as a run of its own below the caller's; None: below the run of the
+                chain that this is called in, if any.
 
         Returns:
             Copies, at most `top_n`, each with its score, a float, in `metadata["relevance_score"]`.
 
         Raises:
-            TypeError: `documents` holds something else than documents; names its index.
+            TypeError: `documents` holds something else than documents (the message names its index), or the query is
+                not a string. Nothing was loaded or scored then.
         """
-        given = _documents(documents)
+        given, texts = _documents(documents, query)
         if not given:
             return []
-        name, about, inputs = self._traced(given, query)
-        run = CallbackManager.configure(callbacks).on_chain_start(about, inputs, name=name)
+        name, about, inputs = self._traced(texts, query)
+        run = CallbackManager.configure(_or_surrounding(callbacks)).on_chain_start(about, inputs, name=name)
         try:
-            ranked = self._ready().rank(query, _texts(given), self.top_n, self.score_threshold)
+            ranked = self._ready().rank(query, texts, self.top_n, self.score_threshold)
         except BaseException as error:
             run.on_chain_error(error)
             raise
-        run.on_chain_end(self._outputs(given, ranked))
+        run.on_chain_end(self._outputs(texts, ranked))
         return _chosen(given, ranked)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """As `compress_documents`, without blocking the event loop."""
-        given = _documents(documents)
+        given, texts = _documents(documents, query)
         if not given:
             return []
-        name, about, inputs = self._traced(given, query)
-        run = await AsyncCallbackManager.configure(callbacks).on_chain_start(about, inputs, name=name)
+        name, about, inputs = self._traced(texts, query)
+        manager = AsyncCallbackManager.configure(_or_surrounding(callbacks))
+        run = await manager.on_chain_start(about, inputs, name=name)
         try:
             scorer = await self._aready()
-            ranked = await scorer.arank(query, _texts(given), self.top_n, self.score_threshold)
+            ranked = await scorer.arank(query, texts, self.top_n, self.score_threshold)
         except BaseException as error:
             await run.on_chain_error(error)
             raise
-        await run.on_chain_end(self._outputs(given, ranked))
+        await run.on_chain_end(self._outputs(texts, ranked))
         return _chosen(given, ranked)
 
     def rerank(
-        self, documents: Sequence[str | Document], query: str, *, top_n: int | None = _AS_SET
+        self, documents: Sequence[str | Document], query: str, *, top_n: int | None = AS_SET
     ) -> list[dict[str, Any]]:
         """The ranking alone, as CohereRerank and JinaRerank give it.
 
@@ -96,69 +99,79 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
         Returns:
             A dictionary each, best first, with the index in `documents` as "index" and the score as "relevance_score".
         """
-        kept = self.top_n if top_n is _AS_SET else check_top_n(top_n)
-        texts = _texts(documents)
+        kept = self.top_n if top_n is AS_SET else check_top_n(top_n)
+        texts = _texts(documents, query)
         return _dictionaries(self._ready().rank(query, texts, kept, self.score_threshold) if texts else [])
 
     async def arerank(
-        self, documents: Sequence[str | Document], query: str, *, top_n: int | None = _AS_SET
+        self, documents: Sequence[str | Document], query: str, *, top_n: int | None = AS_SET
     ) -> list[dict[str, Any]]:
         """As `rerank`, without blocking the event loop."""
-        kept = self.top_n if top_n is _AS_SET else check_top_n(top_n)
-        texts = _texts(documents)
+        kept = self.top_n if top_n is AS_SET else check_top_n(top_n)
+        texts = _texts(documents, query)
         if not texts:
             return []
         scorer = await self._aready()
         return _dictionaries(await scorer.arank(query, texts, kept, self.score_threshold))
 
-    def _traced(self, documents: Sequence[Document], query: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    def _traced(self, texts: Sequence[str], query: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """Name, description and inputs of the run that a trace shows."""
         model = self.model or "BGERerank"
-        inputs: dict[str, Any] = {"query": query, "model": model, "documents": len(documents), "top_n": self.top_n}
+        inputs: dict[str, Any] = {"query": query, "model": model, "documents": len(texts), "top_n": self.top_n}
         if self.trace_texts:
-            inputs["texts"] = _texts(documents)
+            inputs["texts"] = list(texts)
         return "BGERerank", {"name": "BGERerank", "model": model}, inputs
 
-    def _outputs(self, documents: Sequence[Document], ranked: Sequence[Ranked]) -> dict[str, Any]:
+    def _outputs(self, texts: Sequence[str], ranked: Sequence[Ranked]) -> dict[str, Any]:
         outputs: dict[str, Any] = {
             "documents": len(ranked),
             "indices": [index for index, _ in ranked],
             "scores": [score for _, score in ranked],
         }
         if self.trace_texts:
-            outputs["texts"] = [documents[index].page_content for index, _ in ranked]
+            outputs["texts"] = [texts[index] for index, _ in ranked]
         return outputs
 
 
 class BGECrossEncoder(ScorerFields, BaseCrossEncoder):
-    """A BGE reranker as LangChain's cross-encoder, for `CrossEncoderReranker` and the like."""
+    """A BGE reranker as LangChain's cross-encoder, for `CrossEncoderReranker` and the like.
+
+    What orders by its scores should have them as logits, which is the default: with `scale="sigmoid"` every logit above
+    37 is 1.0, and such texts cannot be told apart. `BGERerank` orders by logits on either scale.
+    """
 
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """One score for each (query, text) pair, in the order given."""
-        return self._ready().score_pairs(text_pairs) if text_pairs else []
+        pairs = checked_pairs(text_pairs)
+        return self._ready().score_pairs(pairs) if pairs else []
 
 
-def _documents(documents: Iterable[Document]) -> list[Document]:
-    """What was given, at the time of the call: the caller may change its list while this one waits."""
+def _or_surrounding(callbacks: Callbacks) -> Callbacks:
+    """What was given, else the callbacks of the chain that runs here."""
+    return ensure_config()["callbacks"] if callbacks is None else callbacks
+
+
+def _documents(documents: Iterable[Document], query: str) -> tuple[list[Document], list[str]]:
+    """What was given and its texts, at the time of the call: the caller may change it while this one waits."""
     given = _listed(documents)
     for index, document in enumerate(given):
         if not isinstance(document, Document):
             raise TypeError(
                 f"documents[{index}] is {describe(document)}: give a Document; rerank() takes strings as well"
             )
-    return given
+    return given, _texts(given, query)
 
 
-def _texts(documents: Iterable[str | Document]) -> list[str]:
+def _texts(documents: Iterable[str | Document], query: str) -> list[str]:
+    check_query(query)
     return [_text(index, document) for index, document in enumerate(_listed(documents))]
 
 
 def _text(index: int, document: object) -> str:
-    if isinstance(document, Document):
-        return document.page_content
-    if isinstance(document, str):
-        return document
-    raise TypeError(f"documents[{index}] is {describe(document)}: give a string or a Document")
+    text = document.page_content if isinstance(document, Document) else document
+    if isinstance(text, str):
+        return text
+    raise TypeError(f"documents[{index}] is {describe(document)}: give a string, or a Document with a text")
 
 
 def _listed(documents: Any) -> list[Any]:

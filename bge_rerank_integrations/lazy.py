@@ -25,9 +25,9 @@ class LazyScorer:
     Deep copies and pickles start without one, and so does a process that was forked.
     """
 
-    def __init__(self, model: SharedModel | None = None) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._model = model
+        self._model: SharedModel | None = None
         self._own: tuple[Scorer, Options, Scorer] | None = None
 
     def get(self, source: str, loading: Options, scoring: Options) -> Scorer:
@@ -72,9 +72,11 @@ class LazyScorer:
                 raise _not_loaded(source, timeout) from error
             return self._variant(loaded, scoring, started, timeout)
 
-    def shared(self) -> LazyScorer:
-        """Another that shares the model, for a copy of the adapter."""
-        return LazyScorer(self._model)
+    def shared(self, source: str, loading: Options) -> LazyScorer:
+        """Another that shares the model, loaded or not, for a copy of the adapter."""
+        other = LazyScorer()
+        other._model, other._own = self._shared(source, loading), self._own
+        return other
 
     def close(self) -> None:
         """Free the model, for all that share it; the next use loads it again. Never waits for one that is loading."""

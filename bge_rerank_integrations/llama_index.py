@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_serializer, model_validator
 
 try:
     from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
@@ -20,7 +20,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("llama-index-core", "llama-index") from error
 
 from bge_rerank_integrations.adapter_fields import RerankFields
-from bge_rerank_integrations.ranking import Ranked, describe
+from bge_rerank_integrations.ranking import Ranked, check_query, describe
 
 RETRIEVAL_SCORE_KEY = "retrieval_score"
 dispatcher = get_dispatcher(__name__)
@@ -40,11 +40,27 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
     metadata_mode: MetadataMode = MetadataMode.EMBED
     """Which of a node's metadata is scored together with its text."""
     keep_retrieval_score: bool = False
-    """Whether to keep the retriever's score in `metadata["retrieval_score"]`, where prompts and embeddings omit it."""
+    """Whether to keep the retriever's score in `metadata["retrieval_score"]`, where prompts and embeddings omit it.
+
+    A node that has one already keeps it, so that of several rerankers in a row the first one's is kept. Remove it from
+    nodes before they are stored, or it stays with them.
+    """
 
     @classmethod
     def class_name(cls) -> str:
         return "BGERerank"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_saved(cls, values: Any) -> Any:
+        """Take what `to_dict` and `model_dump` write, in which the class is named as well."""
+        if isinstance(values, Mapping) and values.get("class_name") == cls.class_name():
+            return {name: value for name, value in values.items() if name != "class_name"}
+        return values
+
+    @field_serializer("metadata_mode")
+    def _mode_as_text(self, mode: MetadataMode) -> str:
+        return mode.value  # YAML knows no enums
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the callbacks, which belong to this process; the inherited method would take them from `self` too."""
@@ -62,10 +78,11 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query, given = _query(query_bundle), _nodes(nodes)
+        texts = self._texts(given)
         if not given:
             return []
         with self._events(given, query) as chosen:
-            ranked = self._ready().rank(query, self._texts(given), self.top_n, self.score_threshold)
+            ranked = self._ready().rank(query, texts, self.top_n, self.score_threshold)
             chosen.extend(self._chosen(given, ranked))
         return chosen
 
@@ -74,11 +91,12 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query, given = _query(query_bundle), _nodes(nodes)
+        texts = self._texts(given)
         if not given:
             return []
         with self._events(given, query) as chosen:
             scorer = await self._aready()
-            ranked = await scorer.arank(query, self._texts(given), self.top_n, self.score_threshold)
+            ranked = await scorer.arank(query, texts, self.top_n, self.score_threshold)
             chosen.extend(self._chosen(given, ranked))
         return chosen
 
@@ -124,6 +142,7 @@ def _query(bundle: QueryBundle | str | None) -> str:
         return bundle  # given by position, where the bundle stands
     if not isinstance(bundle, QueryBundle):
         raise TypeError(f"query_bundle is {describe(bundle)}: give a QueryBundle, or query_str=")
+    check_query(bundle.query_str)
     return bundle.query_str
 
 

@@ -19,6 +19,8 @@ from bge_rerank_integrations.model.families.base import Family
 from bge_rerank_integrations.model.hub import find_checkpoint
 from bge_rerank_integrations.model.replica import Replica
 from bge_rerank_integrations.options import (
+    Device,
+    Dtype,
     EngineSettings,
     HeadIndex,
     ModelSource,
@@ -38,8 +40,8 @@ def load_scorer(
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
-    devices: str | Sequence[str] | None = None,
-    dtype: str = "auto",
+    devices: Device | Sequence[Device] | None = None,
+    dtype: Dtype = "auto",
     max_length: int = 512,
     query_max_length: int | None = None,
     scale: Scale = "logit",
@@ -66,10 +68,10 @@ def load_scorer(
         family: "encoder", "llm", "layerwise" or "lightweight"; None: read from the checkpoint itself.
         revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
         devices: such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else
-            the CPU.
-        dtype: "float32", "float16", "bfloat16"; "auto": float32 on the CPU, half precision on a GPU. Faster on the CPU,
-            with close but not the same scores: "bfloat16" where it has AMX (elsewhere slower), and "int8", the layers'
-            matrix products in eight-bit integers.
+            the CPU. 0 is "cuda:0", and a `torch.device` will do.
+        dtype: "float32", "float16", "bfloat16", or torch's own; "auto": float32 on the CPU, half precision on a GPU.
+            Faster on the CPU, with close but not the same scores: "bfloat16" where it has AMX (elsewhere slower), and
+            "int8", the layers' matrix products in eight-bit integers.
         token_budget: tokens a batch may hold; None: chosen for the device.
         max_queued_tokens: tokens that may wait; a call beyond that waits outside until there is room.
         timeout: seconds a call may take, waiting included; beyond, `QueueFull` or `Timeout`. None: as long as it takes.

@@ -14,15 +14,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.other_names import HINTS
+from bge_rerank_integrations.other_names import instead
 from bge_rerank_integrations.stats import Batch
 
 if TYPE_CHECKING:
     # Adapters extend these classes and are not frozen. Type checkers let nobody extend a frozen class so: to them alone
     # the classes are plain dataclasses.
     from dataclasses import dataclass as frozen
+
+    import torch
+
+    Device = str | int | torch.device
+    Dtype = str | torch.dtype
 else:
     frozen = partial(dataclass, frozen=True)
+    Device = Dtype = str  # what `device_names` and `dtype_name` make of them, without torch
 
 Scale = Literal["logit", "sigmoid"]
 HeadIndex = Literal["position", "layer"]
@@ -59,10 +65,12 @@ class ModelSource:
 class Placement:
     """On which devices, in which numbers."""
 
-    devices: str | Sequence[str] | None = None
-    """Such as "cpu" or "cuda:0", or a list of them for one replica on each; None: the first GPU, else the CPU."""
-    dtype: str = "auto"
-    """"float32", "float16", "bfloat16", "int8"; "auto": float32 on the CPU, half precision on a GPU."""
+    devices: Device | Sequence[Device] | None = None
+    """Such as "cpu" or "cuda:0" (also 0, or a `torch.device`), or a list of them for one replica on each; None: the
+    first GPU, else the CPU."""
+    dtype: Dtype = "auto"
+    """"float32", "float16", "bfloat16" (also torch's own), "int8"; "auto": float32 on the CPU, half precision on a
+    GPU."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "devices", device_names(self.devices))
@@ -169,8 +177,8 @@ def changed(options: ScoringOptions, changes: Mapping[str, Any]) -> ScoringOptio
     known = names(ScoringOptions)
     for name in changes:
         if name not in known:
-            hint = f"it is called {HINTS[name]} here; " if name in HINTS else ""
-            raise OptionError(f"unknown option {name!r}: {hint}use one of {', '.join(known)}")
+            hint = instead(name, known)
+            raise OptionError(f"unknown option {name!r}: use {hint or 'one of ' + ', '.join(known)}")
     return replace(options, **changes)
 
 
@@ -191,6 +199,8 @@ TEXTS = _typed(ScoringOptions, "str | None")
 """Scoring options that are texts."""
 WHOLE_NUMBERS = _typed(ScoringOptions, "int", "int | None")
 """Scoring options that are one whole number."""
+ENGINE_NUMBERS = _typed(EngineSettings, "int", "int | None")
+"""Engine settings that are one whole number."""
 NUMBER_LISTS = _typed(ScoringOptions, "int | Sequence[int]")
 """Scoring options that are one whole number or several."""
 SWITCHES = tuple(name for group in GROUPS for name in _typed(group, "bool"))
@@ -207,14 +217,16 @@ def whole_number(value: object) -> int | None:
         return None
 
 
-def device_names(devices: Any) -> str | tuple[str, ...] | None:
+def device_names(devices: Any) -> Any:
     """Devices as text: 1 is "cuda:1", and a `torch.device` is its name. What is neither is left for an error later."""
     if devices is None or isinstance(devices, str):
         return devices
     if isinstance(devices, Iterable):
-        return tuple(device_names(device) for device in devices)  # type: ignore[misc]
+        return tuple(device_names(device) for device in devices)
     number = whole_number(devices)
-    return str(devices) if number is None else f"cuda:{number}"
+    if number is not None:
+        return f"cuda:{number}"
+    return str(devices) if type(devices).__module__ == "torch" else devices
 
 
 def dtype_name(dtype: Any) -> str:

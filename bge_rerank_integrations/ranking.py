@@ -77,6 +77,12 @@ def check_threshold(score_threshold: Any, scale: Scale) -> float | None:
     return number
 
 
+def check_query(query: Any) -> None:
+    """A TypeError unless the query is a string."""
+    if not isinstance(query, str):
+        raise TypeError(f"query is {describe(query)}: give a string")
+
+
 def checked_pairs(pairs: Iterable[Pair]) -> list[Pair]:
     """The pairs as a list; a TypeError names the first entry that is not a pair of strings."""
     if isinstance(pairs, str) or not isinstance(pairs, Iterable):
@@ -94,8 +100,7 @@ def checked_pairs(pairs: Iterable[Pair]) -> list[Pair]:
 
 def pairs_of(query: str, texts: Iterable[str]) -> list[Pair]:
     """The query with each text; a TypeError names what is not a string."""
-    if not isinstance(query, str):
-        raise TypeError(f"query is {describe(query)}: give a string")
+    check_query(query)
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
         raise TypeError(f"texts is {describe(texts)}: give a list of strings, [text] for a single one")
     pairs = []

@@ -102,6 +102,7 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
             "weights or tokenizer": digest.hexdigest()[:16],
             "dtype": dtype_name(found.dtype),
             "devices": [device.type for device in found.devices],
+            "scores": "logits",  # whatever the scale: only their order counts here
             "package": __version__,
         }
         models.append(Model(loading, members, family, settings))
@@ -148,7 +149,7 @@ def _score(
     Queries go in fixed groups, and a group of which anything is missing is scored whole: then batches, and with them
     scores, are those of a run that was not stopped.
     """
-    shared = scorer.with_options(**asdict(members[0].options))
+    shared = scorer.with_options(**asdict(model.family.shared_pass(members[0].options)))
     cutoffs = [model.depth(member) for member in members] if model.family.allowed_cutoffs else []
     least = GPU_PAIRS if "cuda" in model.settings["devices"] else CPU_PAIRS
     what = f"scoring {members[0].name}" + (f" and {len(members) - 1} more" if members[1:] else "")
@@ -156,7 +157,7 @@ def _score(
     for queries in _groups(data, least):
         if any(query not in store.scores(member.name) for member in members for query in queries):
             pairs = [pair for query in queries for pair in data.pairs(query)]
-            if len(members) > 1 and cutoffs:
+            if cutoffs:
                 layers = shared.score_layers(pairs, list(dict.fromkeys(cutoffs)))
                 columns = [layers[cutoff] for cutoff in cutoffs]
             else:

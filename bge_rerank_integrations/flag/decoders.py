@@ -228,7 +228,17 @@ class LightWeightFlagLLMReranker(CutoffReranker):
         asked, ratio = call["compress_layers"], call["compress_ratio"]
         layers = [asked] if isinstance(asked, int) else list(asked or ())
         reached = [layer for layer in layers if 0 < layer < depth]
-        if ratio in (None, 1) or not reached:  # nothing is merged, as in FlagEmbedding, which is silent about it
+        if ratio in (None, 1):
+            return scorer
+        deepest = scorer.cutoff_layers[-1]
+        if missing := [layer for layer in layers if not 0 < layer < deepest]:
+            warnings.warn(
+                f"compress_layers={asked!r}: {', '.join(map(str, missing))} has no effect, this model can merge before "
+                f"layers 1 to {deepest - 1}",
+                UserWarning,
+                stacklevel=5,
+            )
+        if not reached:  # nothing is merged, as in FlagEmbedding
             return scorer
         return scorer.with_options(compress_ratio=ratio, compress_layers=reached)
 

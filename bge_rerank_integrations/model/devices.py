@@ -8,13 +8,15 @@ from typing import Any
 import torch
 
 from bge_rerank_integrations.errors import DeviceError, OptionError
+from bge_rerank_integrations.options import Device, Dtype, device_names
 
 
-def choose_devices(devices: str | Sequence[str] | None) -> list[torch.device]:
+def choose_devices(devices: Device | Sequence[Device] | None) -> list[torch.device]:
     """Where to put the model; one device unless several are named, and never one that is not there."""
     if devices is None:
         return [torch.device("cuda:0" if torch.cuda.is_available() else "cpu")]
-    names: Sequence[Any] = [devices] if isinstance(devices, (str, torch.device)) else devices
+    named = device_names(devices)
+    names: Sequence[Any] = named if isinstance(named, tuple) else (named,)
     if not names:
         raise DeviceError("devices is empty: name at least one, such as 'cpu' or 'cuda:0', or use None")
     return [_device(name) for name in names]
@@ -41,7 +43,7 @@ def _device(name: Any) -> torch.device:
     return device
 
 
-def choose_dtype(dtype: str, devices: Sequence[torch.device]) -> torch.dtype:
+def choose_dtype(dtype: Dtype, devices: Sequence[torch.device]) -> torch.dtype:
     """The dtype asked for; "auto": half precision on GPUs, float32 elsewhere, where half is slower on most machines."""
     if dtype == "auto":
         if all(device.type == "cuda" for device in devices):
@@ -49,7 +51,7 @@ def choose_dtype(dtype: str, devices: Sequence[torch.device]) -> torch.dtype:
         return torch.float32
     if dtype == "int8" and (elsewhere := [str(device) for device in devices if device.type != "cpu"]):
         raise OptionError(f"dtype='int8' runs on the CPU, not on {', '.join(elsewhere)}: use 'auto' there")
-    found: torch.dtype = getattr(torch, dtype)
+    found: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     return found
 
 

@@ -147,7 +147,7 @@ def test_layers_scored_together_are_those_scored_alone(
     monkeypatch.setattr(Scorer, "score_layers", counted)
     data, out = read_beir(beir), tmp_path / "out"
     evaluate(data, [f"{model},cutoff_layer=3-4+8"], out=out, timing_queries=1)
-    assert passes == ([] if model == LIGHTWEIGHT else [[3, 4, 8]])
+    assert passes == ([[3], [4], [8]] if model == LIGHTWEIGHT else [[3, 4, 8]])
     folder, _, rest = model.partition(",")
     options = {"head_index": "layer"} if rest else {}
     stored = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
@@ -194,8 +194,10 @@ def test_what_is_impossible_is_refused_before_anything_is_scored(
         evaluate(data, ["demo,compress_ratio=2"], out=out)
     with pytest.raises(OptionError, match=r"max_length=1024: this model takes 512 tokens at most"):
         evaluate(data, ["demo,max_length=512+1024"], out=out)
-    with pytest.raises(OptionError, match=r"compress_ratio=2 merges nothing: of compress_layers=\(8,\) none"):
+    with pytest.raises(OptionError, match=r"compress_layers=\(8,\) with compress_ratio=2: .* layers 1 to 7"):
         evaluate(data, ["demo-lightweight,compress_ratio=1+2"], out=out)
+    with pytest.raises(OptionError, match=r"compress_ratio=2 merges nothing: of compress_layers=\(5,\) none"):
+        evaluate(data, ["demo-lightweight,compress_ratio=1+2,compress_layers=5,cutoff_layer=4"], out=out)
     with pytest.raises(OptionError, match=r"configuration 'demo,max_length=5': max_length=5 has no room"):
         evaluate(data, ["demo", "demo,max_length=5"], out=out)
     with pytest.raises(OptionError, match="seed=-1"):

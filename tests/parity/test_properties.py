@@ -63,11 +63,16 @@ def test_head_by_position_is_the_first_head(scorers: Get) -> None:
     assert by_layer[3] == pytest.approx(scorer.score_layers(few, [3])[3], abs=1e-6)  # head 0 is that of layer 3
 
 
-@pytest.mark.parametrize("layers", [(0,), (), (8,), (100,)])
-def test_compression_where_nothing_is_compressed(scorers: Get, layers: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("layers", [(3,), (0, 7), (5, 6)])
+def test_compression_after_the_cutoff_changes_nothing(scorers: Get, layers: tuple[int, ...]) -> None:
+    """As in the publisher's own example, which merges before layer 40 and scores after layer 28."""
+    cut = scorers("lightweight").with_options(cutoff_layer=3)
+    same = cut.with_options(compress_ratio=4, compress_layers=layers)
+    assert same.score_pairs(pairs("mixed")) == pytest.approx(cut.score_pairs(pairs("mixed")), abs=1e-6)
+
+
+def test_a_ratio_of_one_compresses_nothing(scorers: Get) -> None:
     plain = scorers("lightweight").score_pairs(pairs("mixed"))
-    same = scorers("lightweight").with_options(compress_ratio=4, compress_layers=layers)
-    assert same.score_pairs(pairs("mixed")) == pytest.approx(plain, abs=1e-6)
     ratio_one = scorers("lightweight").with_options(compress_ratio=1, compress_layers=(3, 5))
     assert ratio_one.score_pairs(pairs("mixed")) == pytest.approx(plain, abs=1e-6)
 

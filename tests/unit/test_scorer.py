@@ -95,6 +95,17 @@ def test_an_impossible_cutoff_names_the_possible_ones(
         scorers(family).score_layers([("q", "a")], [3, layer])
 
 
+@pytest.mark.parametrize("layers", [8, (4, 8), (100,), (0,), ()])
+def test_compression_that_the_model_cannot_show_is_refused(layers: Any, scorers: Callable[[str], Scorer]) -> None:
+    """Its layers are 0 to 7, and before the first there is nothing to merge yet."""
+    said = r"compress_layers=\(.*\) with compress_ratio=2: this model can merge before layers 1 to 7, counted from 0"
+    with pytest.raises(OptionError, match=said):
+        load_scorer(CHECKPOINTS / "lightweight", compress_ratio=2, compress_layers=layers)
+    with pytest.raises(OptionError, match=said):
+        scorers("lightweight").with_options(compress_ratio=2, compress_layers=layers)
+    assert scorers("lightweight").with_options(compress_layers=layers).score("q", ["a"])  # nothing is to be merged
+
+
 def test_a_closed_scorer_says_so() -> None:
     scorer = load_scorer(ENCODER)
     other = scorer.with_options(scale="sigmoid")

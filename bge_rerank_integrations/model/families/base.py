@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -125,8 +125,11 @@ class Family(ABC):
         return Recipe()
 
     def shared_pass(self, options: ScoringOptions) -> ScoringOptions:
-        """The options without what several scores of one forward pass may differ in: the cutoff, where there is one."""
-        return options
+        """The options without what several scores of one forward pass may differ in: scale, and cutoff if there is one.
+
+        Its scores are logits, which keep the order where sigmoids cannot be told apart any more.
+        """
+        return replace(options, scale="logit")
 
     def check_effect(self, options: ScoringOptions) -> None:
         """Refuse values that others would do as well as, for callers who compare what options change."""

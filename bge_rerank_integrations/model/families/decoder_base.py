@@ -187,7 +187,7 @@ class CutoffFamily(DecoderFamily):
             )
 
     def shared_pass(self, options: ScoringOptions) -> ScoringOptions:
-        return replace(options, cutoff_layer=None)
+        return replace(super().shared_pass(options), cutoff_layer=None)
 
     def cutoffs(self, options: ScoringOptions, asked: Sequence[int] | None) -> tuple[int, ...]:
         """The layers to read scores from, in the order asked; the last layer where nothing is asked."""

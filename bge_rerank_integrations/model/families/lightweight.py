@@ -76,8 +76,19 @@ class LightweightFamily(CutoffFamily):
         return tuple(range(self.config.start_layer, self.config.num_hidden_layers + 1, self.config.layer_sep))
 
     def shared_pass(self, options: ScoringOptions) -> ScoringOptions:
+        shared = super().shared_pass(options)
         # by position, a cutoff's head depends on which others are asked for
-        return super().shared_pass(options) if options.head_index == "layer" else options
+        return shared if options.head_index == "layer" else replace(shared, cutoff_layer=options.cutoff_layer)
+
+    def check(self, options: ScoringOptions) -> None:
+        """Refuse compression that this model cannot show, whatever the cutoff; past a cutoff it may stay."""
+        super().check(options)
+        layers, count = self.recipe(options).compress_layers, self.config.num_hidden_layers
+        if options.compress_ratio > 1 and (not any(layers) or max(layers) >= count):
+            raise OptionError(
+                f"compress_layers={options.compress_layers} with compress_ratio={options.compress_ratio}: this model "
+                f"can merge before layers 1 to {count - 1}, counted from 0"
+            )
 
     def check_effect(self, options: ScoringOptions) -> None:
         super().check_effect(options)
