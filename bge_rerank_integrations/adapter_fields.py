@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import Field as DataclassField
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -32,10 +33,12 @@ from bge_rerank_integrations.options import (
     ModelSource,
     Placement,
     ScoringOptions,
+    ServerSource,
     device_names,
     dtype_name,
     names,
     pick,
+    secrets,
     whole_number,
 )
 from bge_rerank_integrations.other_names import OPTIONS, instead
@@ -43,24 +46,25 @@ from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
 from bge_rerank_integrations.ranking import check_threshold, describe
 
 
-def _plain(value: Any) -> Any:
-    """A default as it is read back from JSON."""
-    return list(value) if isinstance(value, tuple) else value
+def _field(option: DataclassField[Any]) -> Any:
+    """An option's default as it is read back from JSON; secrets are neither written nor shown."""
+    default = list(option.default) if isinstance(option.default, tuple) else option.default
+    return Field(default=default, exclude=True, repr=False) if option.metadata.get("secret") else default
 
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    class _Options(BaseModel, ScoringOptions, EngineSettings, Placement, ModelSource):
+    class _Options(BaseModel, ScoringOptions, EngineSettings, Placement, ServerSource, ModelSource):
         """Type checkers see the options as fields of a model, which is what the other branch makes of them."""
 else:
     _Options = create_model(
         "_Options",
         **{
-            field.name: (get_type_hints(group)[field.name], _plain(field.default))
+            option.name: (get_type_hints(group)[option.name], _field(option))
             for group in GROUPS
-            for field in fields(group)
-            if field.name != "model"
+            for option in fields(group)
+            if option.name != "model"
         },
     )
 
@@ -198,7 +202,7 @@ class ScorerFields(_Options):
                     "scorer.with_options instead"
                 )
         values = self._values(SCORING_FIELDS + LOADING_FIELDS)
-        for group in (Placement, EngineSettings, ScoringOptions):
+        for group in (ServerSource, Placement, EngineSettings, ScoringOptions):
             pick(group, values)  # type: ignore[type-var]
         return self
 
@@ -222,6 +226,12 @@ class ScorerFields(_Options):
         """The fields as JSON, to make an equal adapter from."""
         self._check_savable()
         return super().model_dump_json(**kwargs)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without secrets: what is read from a pickle asks without a key until one is set."""
+        state = BaseModel.__getstate__(self)  # of all the classes in line, LlamaIndex changes what it writes
+        hidden = {name: None for group in GROUPS for name in secrets(group)}
+        return {**state, "__dict__": {**state["__dict__"], **hidden}}
 
     def _check_savable(self) -> None:
         """Say now, not when it is read again, that a loaded scorer cannot be written down."""

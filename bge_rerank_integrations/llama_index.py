@@ -64,7 +64,7 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the callbacks, which belong to this process; the inherited method would take them from `self` too."""
-        state = BaseModel.__getstate__(self)
+        state = RerankFields.__getstate__(self)
         return {**state, "__dict__": {k: v for k, v in state["__dict__"].items() if k != "callback_manager"}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -45,12 +45,18 @@ def _of_a_family(default: Any) -> Any:
     return field(default=default, metadata={"of_a_family": True})
 
 
+def _secret() -> Any:
+    """An option that is shown nowhere: in no repr, no file and no pickle."""
+    return field(default=None, repr=False, metadata={"secret": True})
+
+
 @frozen
 class ModelSource:
     """Which checkpoint, and where to find it."""
 
     model: str | os.PathLike[str]
-    """Hub id, local folder, or a demonstration model that comes with this package: "demo" and others."""
+    """Hub id, local folder, a demonstration model that comes with this package ("demo" and others), or the address of a
+    server, "http://...", with `dialect`."""
     family: str | None = None
     """A name of `model.families.FAMILIES`; None: read from the checkpoint itself."""
     revision: str | None = None
@@ -108,6 +114,24 @@ class EngineSettings:
 
 
 @frozen
+class ServerSource:
+    """How a server is talked to, where `model` is its address."""
+
+    dialect: str | None = None
+    """What its requests and answers are: "tei", "vllm", "infinity", "sglang", "llamacpp", "cohere", "jina", "voyage",
+    "xinference" or "litellm"."""
+    served_model: str | None = None
+    """The model's name at the server, where it has several."""
+    api_key: str | None = _secret()
+    """Sent as a bearer token."""
+    concurrency: int = 8
+    """Requests in flight at a time."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "concurrency", 1)
+
+
+@frozen
 class ScoringOptions:
     """What scores depend on besides the weights. `Scorer.with_options` changes any of them.
 
@@ -157,14 +181,19 @@ class ScoringOptions:
             raise OptionError(f"attention_softcap={self.attention_softcap!r}: use True or False")
 
 
-Group = TypeVar("Group", ModelSource, Placement, EngineSettings, ScoringOptions)
-GROUPS = (ModelSource, Placement, EngineSettings, ScoringOptions)
+Group = TypeVar("Group", ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
+GROUPS = (ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
 """All options."""
 
 
 def names(group: type[Any]) -> tuple[str, ...]:
     """The options of one of `GROUPS`, in order."""
     return tuple(field.name for field in fields(group))
+
+
+def secrets(group: type[Any]) -> tuple[str, ...]:
+    """The options of a group that must not be shown or written down."""
+    return tuple(option.name for option in fields(group) if option.metadata.get("secret"))
 
 
 def pick(group: type[Group], values: Mapping[str, Any]) -> Group:

@@ -22,8 +22,10 @@ from bge_rerank_integrations.options import (
     ModelSource,
     Placement,
     ScoringOptions,
+    ServerSource,
     names,
     pick,
+    secrets,
 )
 from bge_rerank_integrations.textfiles import read_text
 
@@ -33,7 +35,13 @@ else:
     import tomli as tomllib
 
 OPTIONS = names(ScoringOptions)
-LOADING = tuple(name for name in (*names(Placement), *names(ModelSource)) if name != "model")
+LOADING = tuple(
+    name
+    for group in (Placement, ModelSource, ServerSource)
+    for name in names(group)
+    if name not in ("model", "concurrency")
+)
+SECRETS = secrets(ServerSource)
 FIRST_STAGE = "first stage"
 """What the row without a reranker is called; no configuration may be."""
 KEYS = (*OPTIONS, *LOADING, "name")
@@ -48,10 +56,11 @@ class Loading:
 
     source: ModelSource
     placement: Placement
+    server: ServerSource
 
     def arguments(self) -> dict[str, Any]:
         """For `load_scorer`."""
-        return asdict(self.source) | asdict(self.placement)
+        return asdict(self.source) | asdict(self.placement) | asdict(self.server)
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,10 @@ class Configuration:
     def settings(self) -> dict[str, Any]:
         """The model, and every option that is not at its default."""
         chosen: dict[str, Any] = {"model": self.loading.source.model}
-        for part in (self.loading.source, self.loading.placement, self.options):
+        for part in (self.loading.source, self.loading.placement, self.loading.server, self.options):
             for field in fields(part):
                 value = getattr(part, field.name)
-                if field.default is not MISSING and value != field.default:
+                if field.default is not MISSING and value != field.default and field.name not in SECRETS:
                     chosen[field.name] = list(value) if isinstance(value, tuple) else value
         return chosen
 
@@ -210,7 +219,7 @@ def _loading(settings: Mapping[str, Any]) -> Loading:
                 raise OptionError(f"{key}={value!r}: use true or false")
         elif value is not None and not all(isinstance(part, str) for part in values):
             raise OptionError(f"{key}={value!r}: use a text")
-    return Loading(pick(ModelSource, chosen), pick(Placement, chosen))
+    return Loading(pick(ModelSource, chosen), pick(Placement, chosen), pick(ServerSource, chosen))
 
 
 def _short(model: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from bge_rerank_integrations.errors import ClosedError, OptionError, RemoteError, Timeout
 from bge_rerank_integrations.options import Scale, ScoringOptions, changed, whole_number
+from bge_rerank_integrations.protocol import Progress
 from bge_rerank_integrations.ranking import (
     Pair,
     Ranked,
@@ -108,11 +109,19 @@ class RemoteScorer:
         return self._wait(checked_pairs(pairs))
 
     def rank(
-        self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
+        self,
+        query: str,
+        texts: Sequence[str],
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        on_progress: Progress | None = None,
     ) -> list[Ranked]:
-        """The texts by score, best first, ties in the order given."""
+        """The texts by score, best first, ties in the order given. Progress is told once, at the end."""
         cut = check_top_n(top_n), check_threshold(score_threshold, self._options.scale)
-        return rank(self.score(query, texts), *cut)
+        scores = self.score(query, texts)
+        if on_progress is not None:
+            on_progress(len(scores), len(scores))
+        return rank(scores, *cut)
 
     async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
         """As `score`, without blocking the event loop."""
@@ -139,6 +148,10 @@ class RemoteScorer:
             )
         server = asdict(replace(self._server, scale=wanted.scale))
         return RemoteScorer(api_key=self._api_key, **server)
+
+    def with_timeout(self, seconds: float) -> RemoteScorer:
+        """Another one of the same server, whose calls may take no longer than this."""
+        return RemoteScorer(api_key=self._api_key, **asdict(replace(self._server, timeout=seconds)))
 
     def close(self) -> None:
         """End its thread and its connections. Closing twice is fine."""

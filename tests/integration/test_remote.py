@@ -10,16 +10,23 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import NodeWithScore, TextNode
 
+from bge_rerank_integrations import langchain, llama_index, load_scorer
+from bge_rerank_integrations.cli import main
 from bge_rerank_integrations.errors import ClosedError, OptionError, RemoteError, Timeout
 from bge_rerank_integrations.protocol import ScorerProtocol
 from bge_rerank_integrations.remote.dialects import DIALECTS
 from bge_rerank_integrations.remote.scorer import RemoteScorer
+from tests.beir_example import write_beir
 
 pytest.importorskip("tenacity")
 QUERY = "what is asked?"
@@ -344,3 +351,81 @@ def test_threads_and_tasks_share_one(serve: Callable[..., Server]) -> None:
             return await asyncio.gather(*(scorer.ascore(*one) for one in asked))
 
         assert asyncio.run(together()) == expected
+
+
+# --- in the place of a local scorer ----------------------------------------------------------------------------------
+
+
+def test_load_scorer_takes_an_address(serve: Callable[..., Server]) -> None:
+    server = serve("tei")
+    with load_scorer(server.url, dialect="tei", scale="sigmoid", timeout=60) as scorer:
+        assert scorer.score(QUERY, ["a"]) == pytest.approx([mapped(logit(QUERY, "a"))])
+    with pytest.raises(OptionError, match=r"say what it speaks, such as dialect='tei'"):
+        load_scorer(server.url)
+    with pytest.raises(OptionError, match="max_length, devices cannot be chosen from here"):
+        load_scorer(server.url, dialect="tei", max_length=128, devices="cpu")
+    with pytest.raises(OptionError, match="'demo' is not the address of a server"):
+        load_scorer("demo", dialect="tei")
+
+
+ADAPTERS: list[Any] = [langchain.BGERerank, llama_index.BGERerank]
+
+
+def best(adapter: Any) -> list[str]:
+    if isinstance(adapter, langchain.BGERerank):
+        return [one.page_content for one in adapter.compress_documents([Document(text) for text in TEXTS], QUERY)]
+    nodes = [NodeWithScore(node=TextNode(text=text)) for text in TEXTS]
+    return [one.node.get_content() for one in adapter.postprocess_nodes(nodes, query_str=QUERY)]
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_adapters_work_on_a_server_unchanged(kind: Any, serve: Callable[..., Server]) -> None:
+    server = serve("tei")
+    adapter = kind(model=server.url, dialect="tei", api_key="secret-key", top_n=3)
+    order = sorted(range(len(TEXTS)), key=lambda index: -logit(QUERY, TEXTS[index]))
+    assert best(adapter) == [TEXTS[index] for index in order[:3]]
+    assert best(adapter.with_options(top_n=1)) == [TEXTS[order[0]]]
+    assert server.headers[-1]["Authorization"] == "Bearer secret-key"
+    for shown in (repr(adapter), adapter.model_dump_json(), pickle.dumps(adapter).decode("latin-1")):
+        assert "secret-key" not in shown
+    adapter.close()
+    with kind_without_key(kind, server) as again:
+        assert best(again) == [TEXTS[index] for index in order[:3]]
+
+
+@contextmanager
+def kind_without_key(kind: Any, server: Server) -> Iterator[Any]:
+    adapter = kind(scorer=RemoteScorer(server.url, dialect="tei"))
+    yield adapter
+    adapter.scorer.close()
+
+
+def test_the_command_line_asks_a_server(
+    serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    server = serve("infinity")
+    path = tmp_path / "texts.txt"
+    path.write_text("one text\na longer text, of several words\n")
+    words = ["rank", QUERY, str(path), "--model", server.url, "--dialect", "infinity", "--json"]
+    monkeypatch.setattr("sys.argv", ["bge-rerank", *words])
+    monkeypatch.setenv("BGE_RERANK_API_KEY", "secret-key")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["relevance_score"] for one in found] == sorted(
+        (logit(QUERY, text) for text in path.read_text().splitlines()), reverse=True
+    )
+    assert server.headers[0]["Authorization"] == "Bearer secret-key"
+
+
+def test_evaluate_compares_a_server(serve: Callable[..., Server], tmp_path: Path) -> None:
+    from bge_rerank_integrations.evaluation import evaluate, read_beir
+
+    server = serve("tei")
+    settings = {"model": server.url, "dialect": "tei", "api_key": "secret-key", "name": "server"}
+    result = evaluate(read_beir(write_beir(tmp_path)), settings, out=tmp_path / "out", timing_queries=1)
+    assert [row.name for row in result.rows] == ["first stage (BM25)", "server"]
+    written = "".join(path.read_text(errors="replace") for path in (tmp_path / "out").rglob("*.json*"))
+    assert server.url in written
+    assert "secret-key" not in written

@@ -71,5 +71,9 @@ def _scoring_before_engine(option_names: list[str]) -> list[str]:
 
 def test_configurations_take_whatever_scores_depend_on() -> None:
     assert set(KEYS) - {"name"} == {
-        name for group in GROUPS if group is not EngineSettings for name in names(group) if name != "model"
+        name
+        for group in GROUPS
+        if group is not EngineSettings
+        for name in names(group)
+        if name not in ("model", "concurrency")
     }
