@@ -14,7 +14,16 @@ from bge_rerank_integrations import load_scorer
 from bge_rerank_integrations.errors import MissingExtraError
 
 NAME = "bge_rerank_integrations"
-NEEDS_AN_EXTRA = {"langchain", "llama_index", "retrieval", "words", "demo.show", "evaluation"}
+NEEDS_AN_EXTRA = {
+    "langchain",
+    "llama_index",
+    "retrieval",
+    "words",
+    "demo.show",
+    "evaluation",
+    "remote.scorer",
+    "remote.transport",
+}
 """What must not import without extras; the command line is tried afterwards, with its own."""
 
 

@@ -34,6 +34,7 @@ from bge_rerank_integrations.options import (
     ModelSource,
     Placement,
     ScoringOptions,
+    ServerSource,
     device_names,
     dtype_name,
     names,
@@ -54,16 +55,16 @@ def _field(option: Option[Any]) -> Any:
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    class _Options(BaseModel, ScoringOptions, EngineSettings, Placement, ModelSource):
+    class _Options(BaseModel, ScoringOptions, EngineSettings, Placement, ServerSource, ModelSource):
         """Type checkers see the options as fields of a model, which is what the other branch makes of them."""
 else:
     _Options = create_model(
         "_Options",
         **{
-            field.name: (get_type_hints(group)[field.name], _field(field))
+            option.name: (get_type_hints(group)[option.name], _field(option))
             for group in GROUPS
-            for field in fields(group)
-            if field.name != "model"
+            for option in fields(group)
+            if option.name != "model"
         },
     )
 
@@ -202,7 +203,7 @@ class ScorerFields(_Options):
                     "scorer.with_options instead"
                 )
         values = self._values(SCORING_FIELDS + LOADING_FIELDS)
-        for group in (Placement, EngineSettings, ScoringOptions):
+        for group in (ServerSource, Placement, EngineSettings, ScoringOptions):
             pick(group, values)  # type: ignore[type-var]
         return self
 

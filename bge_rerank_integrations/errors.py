@@ -5,6 +5,7 @@
     │   ├── UnknownFamilyError   no family here runs this architecture
     │   └── WeightsError         a tensor is missing, unexpected, of another shape or not finite
     ├── HubError                 the model could not be fetched from the hub
+    ├── RemoteError              a server did not give scores
     ├── DeviceError              the device does not exist here
     ├── OptionError              an option is unknown, out of range or of another family   (also a ValueError)
     ├── DataError                a file of texts cannot be used                             (also a ValueError)
@@ -41,6 +42,15 @@ class WeightsError(CheckpointError):
 
 class HubError(RerankError):
     """The model could not be fetched from the hub."""
+
+
+class RemoteError(RerankError):
+    """A server that scores was asked and did not deliver."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status of its answer; None: it did not answer, or not as it should."""
 
 
 class DeviceError(RerankError):

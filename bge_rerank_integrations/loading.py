@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from threading import Event
+from typing import Any
 
 import torch
 
 from bge_rerank_integrations.engine.engine import Engine
+from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.devices import choose_devices, choose_dtype, dtype_name
 from bge_rerank_integrations.model.families import family_class, find_family
@@ -27,6 +29,8 @@ from bge_rerank_integrations.options import (
     Placement,
     Scale,
     ScoringOptions,
+    ServerSource,
+    names,
     pick,
 )
 from bge_rerank_integrations.scorer import Core, Scorer
@@ -41,6 +45,10 @@ def load_scorer(
     cache_dir: str | os.PathLike[str] | None = None,
     local_files_only: bool = False,
     token: str | bool | None = None,
+    dialect: str | None = None,
+    served_model: str | None = None,
+    api_key: str | None = None,
+    concurrency: int = 8,
     devices: Device | Sequence[Device] | None = None,
     dtype: Dtype = "auto",
     max_length: int = 512,
@@ -65,11 +73,14 @@ def load_scorer(
     Args:
         model: a hub id such as "BAAI/bge-reranker-v2-m3", a local folder, or one of the demonstration models that come
             with this package (small, English, for trying things out only): "demo" (encoder), "demo-layerwise" or
-            "demo-lightweight".
+            "demo-lightweight". Or the address of a server, "http://...": a `remote.scorer.RemoteScorer` is returned
+            then, which has the methods of `protocol.ScorerProtocol`.
         family: "encoder", "llm", "layerwise" or "lightweight"; None: read from the checkpoint itself.
         revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
         token: for private and gated models; None: the one in `HF_TOKEN` or of `hf auth login`. It is neither shown nor
             pickled.
+        dialect, served_model, api_key, concurrency: for a server, see `options.ServerSource`. Of the other options only
+            `scale` and `timeout` can be chosen then; the rest is set at the server.
         devices: such as "cpu" or "cuda:0", or a list of them, for one copy of the model on each; None: the first GPU,
             or the CPU if there is none. 0 is "cuda:0", and a `torch.device` is taken too.
         dtype: "float32", "float16", "bfloat16", or torch's own; "auto": float32 on the CPU, half precision on a GPU.
@@ -91,8 +102,52 @@ def load_scorer(
         OptionError: an option is unknown, out of range or of another family.
     """
     given = dict(locals())  # every argument by its name, for the groups of `options`
+    if is_address(model):
+        return _connect(given)  # type: ignore[no-any-return]  # it has the methods of the protocol, see above
+    server = pick(ServerSource, given)
+    if server != ServerSource():
+        raise OptionError(
+            f"model={model!r} is not the address of a server, which begins with http:// or https://: leave out "
+            f"{', '.join(names(ServerSource))}"
+        )
     return _load(
         pick(ModelSource, given), pick(Placement, given), pick(EngineSettings, given), pick(ScoringOptions, given)
+    )
+
+
+def is_address(model: object) -> bool:
+    """Whether a model is asked of a server."""
+    return isinstance(model, str) and model.startswith(("http://", "https://"))
+
+
+def _connect(given: Mapping[str, Any]) -> Any:
+    """A scorer by a server. Options that it cannot have are refused, rather than left without effect."""
+    own = ("model", "timeout", "scale")
+    set_too = [
+        option.name
+        for group in (ModelSource, Placement, EngineSettings, ScoringOptions)
+        for chosen in [pick(group, given)]  # type: ignore[type-var]
+        for option in fields(group)
+        if option.name not in own and getattr(chosen, option.name) != option.default
+    ]
+    if set_too:
+        raise OptionError(
+            f"{', '.join(set_too)} cannot be chosen from here for {given['model']}: what a server reads, and how it "
+            "scores, is set at the server"
+        )
+    server, options, settings = pick(ServerSource, given), pick(ScoringOptions, given), pick(EngineSettings, given)
+    if server.dialect is None:
+        raise OptionError(f"{given['model']} is the address of a server: say what it speaks, such as dialect='tei'")
+    from bge_rerank_integrations.remote.scorer import RemoteScorer
+
+    return RemoteScorer(
+        given["model"],
+        dialect=server.dialect,
+        api_key=server.api_key,
+        served_model=server.served_model,
+        concurrency=server.concurrency,
+        scale=options.scale,
+        timeout=settings.timeout,
     )
 
 

@@ -50,7 +50,8 @@ class ModelSource:
     """Which checkpoint, and where to find it."""
 
     model: str | os.PathLike[str]
-    """Hub id, local folder, or a demonstration model that comes with this package: "demo" and others."""
+    """Hub id, local folder, a demonstration model that comes with this package ("demo" and others), or the address of a
+    server, "http://...", with `dialect`."""
     family: str | None = None
     """A name of `model.families.FAMILIES`; None: read from the checkpoint itself."""
     revision: str | None = None
@@ -122,6 +123,24 @@ class EngineSettings:
 
 
 @frozen
+class ServerSource:
+    """How a server is talked to, where `model` is its address."""
+
+    dialect: str | None = None
+    """What its requests and answers are: "tei", "vllm", "infinity", "sglang", "llamacpp", "cohere", "jina", "voyage",
+    "xinference" or "litellm"."""
+    served_model: str | None = None
+    """The model's name at the server, where it has several."""
+    api_key: str | None = field(default=None, repr=False)
+    """Sent as a bearer token. It is not shown, and neither saved nor pickled."""
+    concurrency: int = 8
+    """Requests in flight at a time."""
+
+    def __post_init__(self) -> None:
+        _normalise(self, "concurrency", 1)
+
+
+@frozen
 class ScoringOptions:
     """What scores depend on besides the weights. `Scorer.with_options` changes any of them.
 
@@ -171,8 +190,8 @@ class ScoringOptions:
             raise OptionError(f"attention_softcap={self.attention_softcap!r}: use True or False")
 
 
-Group = TypeVar("Group", ModelSource, Placement, EngineSettings, ScoringOptions)
-GROUPS = (ModelSource, Placement, EngineSettings, ScoringOptions)
+Group = TypeVar("Group", ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
+GROUPS = (ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
 """All options."""
 SECRETS = tuple(field.name for group in GROUPS for field in fields(group) if not field.repr)
 """Options that are never shown, saved or pickled."""

@@ -14,7 +14,7 @@ OPTIONS = {
     "offline": "local_files_only",
     **dict.fromkeys(("max_seq_length", "passage_max_length", "passage_max_len"), "max_length"),
     "query_max_len": "query_max_length",
-    **dict.fromkeys(("use_auth_token", "hf_token", "api_key"), "token"),
+    **dict.fromkeys(("use_auth_token", "hf_token"), "token"),
     **dict.fromkeys(("cutoff_layers", "cutoff"), "cutoff_layer"),
     "compress_layer": "compress_layers",
     **dict.fromkeys(("query_instruction_for_rerank", "query_prefix"), "query_instruction"),

@@ -41,6 +41,13 @@ def rank(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
     device: DeviceOption = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or int8.")] = "auto",
+    dialect: Annotated[
+        str | None, typer.Option(help="Where --model is the address of a server: tei, vllm, infinity, cohere, ...")
+    ] = None,
+    served_model: Annotated[str | None, typer.Option(help="The model's name at the server.")] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="BGE_RERANK_API_KEY", show_envvar=True, help="For the server.")
+    ] = None,
     scale: Annotated[str, typer.Option(help="logit or sigmoid.")] = DEFAULT.scale,
     max_length: Annotated[int, typer.Option(help="Tokens kept of query and text.")] = DEFAULT.max_length,
     query_max_length: Annotated[
@@ -79,6 +86,9 @@ def rank(
         return
     scorer = load_scorer(
         model,
+        dialect=dialect,
+        served_model=served_model,
+        api_key=api_key if dialect else None,  # the environment may have one that is of no concern here
         devices=device,
         dtype=dtype,
         max_length=max_length,

@@ -23,6 +23,7 @@ from bge_rerank_integrations.options import (
     ModelSource,
     Placement,
     ScoringOptions,
+    ServerSource,
     names,
     pick,
 )
@@ -34,7 +35,12 @@ else:
     import tomli as tomllib
 
 OPTIONS = names(ScoringOptions)
-LOADING = tuple(name for name in (*names(Placement), *names(ModelSource)) if name not in ("model", *SECRETS))
+LOADING = tuple(
+    name
+    for group in (Placement, ModelSource, ServerSource)
+    for name in names(group)
+    if name not in ("model", "concurrency", *SECRETS)
+)
 FIRST_STAGE = "first stage"
 """The name of the row without a reranker; no configuration may have it."""
 KEYS = (*OPTIONS, *LOADING, "name")
@@ -49,10 +55,12 @@ class Loading:
 
     source: ModelSource
     placement: Placement
+    server: ServerSource
 
     def arguments(self) -> dict[str, Any]:
         """The arguments for `load_scorer`."""
-        return asdict(self.source) | asdict(self.placement)
+        key = os.environ.get("BGE_RERANK_API_KEY") if self.server.dialect else None
+        return asdict(self.source) | asdict(self.placement) | asdict(self.server) | {"api_key": key}
 
 
 @dataclass(frozen=True)
@@ -71,10 +79,10 @@ class Configuration:
     def settings(self) -> dict[str, Any]:
         """The model, and every option that does not have its default."""
         chosen: dict[str, Any] = {"model": self.loading.source.model}
-        for part in (self.loading.source, self.loading.placement, self.options):
+        for part in (self.loading.source, self.loading.placement, self.loading.server, self.options):
             for field in fields(part):
                 value = getattr(part, field.name)
-                if field.default is not MISSING and value != field.default:
+                if field.default is not MISSING and value != field.default and field.name not in SECRETS:
                     chosen[field.name] = list(value) if isinstance(value, tuple) else value
         return chosen
 
@@ -173,7 +181,9 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
     """One configuration for each combination of the options with several values."""
     for key in settings:
         if key in SECRETS:
-            raise OptionError(f"{key} is no setting of a configuration, since those are written down: set HF_TOKEN")
+            raise OptionError(
+                f"{key} is no setting of a configuration, since those are written down: set HF_TOKEN, or BGE_RERANK_API_KEY for a server"
+            )
         if key not in ("model", *KEYS):
             raise OptionError(f"{key!r} is not a setting of a configuration: use model, {', '.join(KEYS)}")
     if isinstance(settings.get("model"), os.PathLike):
@@ -213,7 +223,7 @@ def _loading(settings: Mapping[str, Any]) -> Loading:
                 raise OptionError(f"{key}={value!r}: use true or false")
         elif value is not None and not all(isinstance(part, str) for part in values):
             raise OptionError(f"{key}={value!r}: use a text")
-    return Loading(pick(ModelSource, chosen), pick(Placement, chosen))
+    return Loading(pick(ModelSource, chosen), pick(Placement, chosen), pick(ServerSource, chosen))
 
 
 def _short(model: str) -> str:

@@ -16,7 +16,7 @@ from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.evaluation.configurations import Configuration, Loading
 from bge_rerank_integrations.evaluation.data import Dataset, Watch
 from bge_rerank_integrations.evaluation.store import Store
-from bge_rerank_integrations.loading import load_scorer, resolve
+from bge_rerank_integrations.loading import is_address, load_scorer, resolve
 from bge_rerank_integrations.machine import Memory, hardware
 from bge_rerank_integrations.model.devices import dtype_name
 from bge_rerank_integrations.model.families.base import Family
@@ -51,19 +51,30 @@ class Model:
 
     loading: Loading
     configurations: list[Configuration]
-    family: Family
+    family: Family | None
+    """None: a server's, of which nothing is known."""
     settings: dict[str, Any]
-    """What scores depend on besides the options: weights, device, dtype and more."""
+    """What scores depend on besides the options: weights, device, dtype and more, or the server."""
 
     def depth(self, configuration: Configuration) -> int:
-        """How many layers a configuration runs: its cutoff, if the family has cutoffs."""
+        """How many layers it runs: its cutoff, where the family has any."""
+        if self.family is None:
+            return 0
         return self.family.recipe(configuration.options).depth(self.family.dimensions.layers)
+
+    @property
+    def has_cutoffs(self) -> bool:
+        return self.family is not None and bool(self.family.allowed_cutoffs)
+
+    def shared_pass(self, options: ScoringOptions) -> ScoringOptions:
+        """See `Family.shared_pass`; a server's scores share none."""
+        return options if self.family is None else self.family.shared_pass(options)
 
     def passes(self) -> list[list[Configuration]]:
         """Configurations that one forward pass scores together: those that differ in the cutoff layer alone."""
         groups: dict[ScoringOptions, list[Configuration]] = {}
         for configuration in self.configurations:
-            groups.setdefault(self.family.shared_pass(configuration.options), []).append(configuration)
+            groups.setdefault(self.shared_pass(configuration.options), []).append(configuration)
         return list(groups.values())
 
     def deepest(self) -> Configuration:
@@ -83,6 +94,9 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
     models = []
     for done, (loading, members) in enumerate(groups.items()):
         watch("checking models", done, len(groups))
+        if is_address(loading.source.model):
+            models.append(_server(loading, members))
+            continue
         found = resolve(loading.source, loading.placement)
         family, checkpoint = found.family, found.checkpoint
         for configuration in members:
@@ -108,6 +122,20 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
         models.append(Model(loading, members, family, settings))
     watch("checking models", len(groups), len(groups))
     return models
+
+
+def _server(loading: Loading, members: list[Configuration]) -> Model:
+    """A server's scores; it is not asked for any before the others are checked."""
+    for configuration in members:
+        load_scorer(**loading.arguments(), **asdict(configuration.options)).close()  # refuses what cannot be
+    server = loading.server
+    settings = {
+        "server": loading.source.model,
+        "dialect": server.dialect,
+        "served_model": server.served_model,
+        "package": __version__,
+    }
+    return Model(loading, members, None, settings)
 
 
 def _check(family: Family, options: ScoringOptions) -> None:
@@ -149,9 +177,9 @@ def _score(
     Queries are scored in fixed groups. If a score of a group is missing, the whole group is scored again: batches, and
     with them scores, are then those of a run that was not stopped.
     """
-    shared = scorer.with_options(**asdict(model.family.shared_pass(members[0].options)))
-    cutoffs = [model.depth(member) for member in members] if model.family.allowed_cutoffs else []
-    least = GPU_PAIRS if "cuda" in model.settings["devices"] else CPU_PAIRS
+    shared = scorer.with_options(**asdict(model.shared_pass(members[0].options)))
+    cutoffs = [model.depth(member) for member in members] if model.has_cutoffs else []
+    least = GPU_PAIRS if "cuda" in model.settings.get("devices", ()) else CPU_PAIRS
     what = f"scoring {members[0].name}" + (f" and {len(members) - 1} more" if members[1:] else "")
     done = 0
     for queries in _groups(data, least):

@@ -22,6 +22,9 @@ FLOORS = (
     ("adapter_fields",),
     ("lazy",),
     ("loading",),
+    ("remote.scorer",),
+    ("remote.transport", "remote.split", "remote.loop_thread"),
+    ("remote.dialects",),
     ("scorer",),
     ("call",),
     ("model.replica",),
@@ -46,7 +49,7 @@ FLOORS = (
     ("stats", "textfiles", "words", "other_names", "extras"),
     ("guess",),
     ("errors",),
-    ("engine", "model", ""),
+    ("engine", "model", "remote", ""),
 )
 """Every file's floor, top to bottom. A file may import what stands on a lower floor, and its own folder's files."""
 NAME = "bge_rerank_integrations"

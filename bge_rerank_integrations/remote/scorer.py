@@ -1,0 +1,284 @@
+"""`RemoteScorer`: a reranker that runs elsewhere, with the methods of `protocol.ScorerProtocol`."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from bge_rerank_integrations.errors import ClosedError, OptionError, RemoteError, Timeout
+from bge_rerank_integrations.options import Scale, ScoringOptions, changed, whole_number
+from bge_rerank_integrations.protocol import Progress
+from bge_rerank_integrations.ranking import (
+    Pair,
+    Ranked,
+    check_threshold,
+    check_top_n,
+    checked_pairs,
+    pairs_of,
+    rank,
+)
+from bge_rerank_integrations.remote.dialects import Ask, find_dialect, guess
+from bge_rerank_integrations.remote.loop_thread import LoopThread
+from bge_rerank_integrations.remote.split import Part, split
+from bge_rerank_integrations.remote.transport import Transport
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a scorer asks, but for the key."""
+
+    url: str
+    dialect: str
+    served_model: str | None
+    scale: Scale
+    timeout: float | None
+    concurrency: int
+
+
+class RemoteScorer:
+    """Scores by a server. Threads and event loops may share one."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        dialect: str,
+        api_key: str | None = None,
+        served_model: str | None = None,
+        scale: Scale = "logit",
+        timeout: float | None = None,
+        concurrency: int = 8,
+    ) -> None:
+        """
+        Args:
+            url: the server's address, such as "http://127.0.0.1:8080", without the path of a request.
+            dialect: a name of `dialects.DIALECTS`: which engine's requests and answers it speaks.
+            api_key: sent as a bearer token; kept out of reprs, pickles and errors.
+            served_model: the model's name at the server, where it has several.
+            scale: of the scores; a dialect that cannot give it is refused.
+            timeout: seconds that a call may take, retries included; None: as long as they take.
+            concurrency: requests in flight at a time, from each event loop.
+
+        Raises:
+            OptionError: an option is impossible with this dialect.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise OptionError(f"{url!r} is not an address: it begins with http:// or https://")
+        if (whole_number(concurrency) or 0) < 1:
+            raise OptionError(f"concurrency={concurrency!r}: use a whole number of 1 or more")
+        self._dialect = find_dialect(dialect, scale, served_model)
+        self._options = ScoringOptions(scale=scale)
+        self._server = Server(url.rstrip("/"), dialect, served_model, scale, timeout, concurrency)
+        self._api_key = api_key
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._thread: LoopThread | None = None
+        self._transport: Transport | None = None
+        self._closed = False
+
+    @property
+    def options(self) -> ScoringOptions:
+        """How it scores: `scale` alone can be chosen from here."""
+        return self._options
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """One score a text, in the order given.
+
+        Raises:
+            TypeError: the query or a text is not a string; names its index.
+            RemoteError: the server did not deliver; says what to do.
+            Timeout: not all scores were there within `timeout`.
+        """
+        return self._wait(pairs_of(query, texts))
+
+    def score_pairs(self, pairs: Iterable[Pair]) -> list[float]:
+        """One score a pair, in the order given; raises as `score`."""
+        return self._wait(checked_pairs(pairs))
+
+    def rank(
+        self,
+        query: str,
+        texts: Sequence[str],
+        top_n: int | None = None,
+        score_threshold: float | None = None,
+        on_progress: Progress | None = None,
+    ) -> list[Ranked]:
+        """The texts by score, best first, ties in the order given. Progress is told once, at the end."""
+        cut = check_top_n(top_n), check_threshold(score_threshold, self._options.scale)
+        scores = self.score(query, texts)
+        if on_progress is not None:
+            on_progress(len(scores), len(scores))
+        return rank(scores, *cut)
+
+    async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
+        """As `score`, without blocking the event loop."""
+        return await asyncio.wrap_future(self._begin(pairs_of(query, texts)))
+
+    async def ascore_pairs(self, pairs: Iterable[Pair]) -> list[float]:
+        """As `score_pairs`, without blocking the event loop."""
+        return await asyncio.wrap_future(self._begin(checked_pairs(pairs)))
+
+    async def arank(
+        self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
+    ) -> list[Ranked]:
+        """As `rank`, without blocking the event loop."""
+        cut = check_top_n(top_n), check_threshold(score_threshold, self._options.scale)
+        return rank(await self.ascore(query, texts), *cut)
+
+    def with_options(self, **changes: Any) -> RemoteScorer:
+        """Another one of the same server; only `scale` can change."""
+        wanted = changed(self._options, changes)
+        if replace(wanted, scale=self._options.scale) != self._options:
+            raise OptionError(
+                f"{', '.join(changes)}: of a remote scorer only scale can change; what its server reads, and how it "
+                "scores, is set at the server"
+            )
+        server = asdict(replace(self._server, scale=wanted.scale))
+        return RemoteScorer(api_key=self._api_key, **server)
+
+    def with_timeout(self, seconds: float) -> RemoteScorer:
+        """Another one of the same server, whose calls may take no longer than this."""
+        return RemoteScorer(api_key=self._api_key, **asdict(replace(self._server, timeout=seconds)))
+
+    def close(self) -> None:
+        """End its thread and its connections. Closing twice is fine."""
+        if os.getpid() != self._process:
+            return
+        with self._lock:
+            self._closed = True
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
+
+    def __enter__(self) -> RemoteScorer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in asdict(self._server).items() if value is not None)
+        return f"RemoteScorer({shown})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (asdict(self._server),)  # without the key
+
+    def __deepcopy__(self, memo: object) -> RemoteScorer:
+        return self
+
+    def _wait(self, pairs: Sequence[Pair]) -> list[float]:
+        future = self._begin(pairs)
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise ClosedError("this scorer was closed before the scores were there: make it again") from error
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _begin(self, pairs: Sequence[Pair]) -> Future[list[float]]:
+        """Ask in the thread of the event loop, which all callers share: it starts with the first."""
+        if os.getpid() != self._process:
+            self._start()  # a fork has none of the threads
+        with self._lock:
+            if self._closed:
+                raise ClosedError("this scorer was closed: make it again")
+            if self._thread is None:
+                self._thread = LoopThread("bge-rerank-remote")
+            return self._thread.start(self._scores(pairs))
+
+    async def _scores(self, pairs: Sequence[Pair]) -> list[float]:
+        scores = [math.nan] * len(pairs)
+        parts = list(split(pairs, self._dialect))
+        tasks = [asyncio.ensure_future(self._ask(part)) for part in parts]
+        timeout = self._server.timeout
+        try:
+            answers = await asyncio.wait_for(asyncio.gather(*tasks), timeout)
+        except asyncio.TimeoutError as error:
+            raise Timeout(f"{self._server.url} did not give all scores within {timeout} s") from error
+        finally:
+            for task in tasks:  # whatever is left, if anything went wrong
+                task.cancel()
+        for part, answer in zip(parts, answers, strict=True):
+            for index, score in zip(part.indices, answer, strict=True):
+                scores[index] = score
+        return scores
+
+    async def _ask(self, part: Part) -> list[float]:
+        """A score for each text of one request."""
+        dialect = self._dialect
+        ask = Ask(part.query, part.texts, self._options.scale, self._server.served_model)
+        try:
+            answer = await self._connected().post(dialect.path, dialect.body(ask))
+        except RemoteError as error:
+            if not (dialect.one_by_one_on_500 and error.status == 500):
+                raise
+            if len(part.texts) == 1:
+                raise RemoteError(
+                    f"{error}; the text of pair {part.indices[0]} ({len(part.texts[0]):,} characters) is perhaps "
+                    "longer than the server's batch: shorten it, or start the server with a larger --ubatch-size",
+                    status=500,
+                ) from error
+            alone = [Part(part.query, [text], [index]) for text, index in zip(part.texts, part.indices, strict=True)]
+            return [score for one in alone for score in await self._ask(one)]
+        return self._read(answer, part)
+
+    def _read(self, answer: Any, part: Part) -> list[float]:
+        """The scores of an answer, in the order of the texts: every one there, once, and a number."""
+        dialect, name = self._dialect, self._server.dialect
+        results = (
+            answer if dialect.results is None else answer.get(dialect.results) if isinstance(answer, dict) else None
+        )
+        if not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
+            raise self._misread(answer, "has no list of results")
+        found: dict[int, float] = {}
+        for one in results:
+            index, score = one.get("index"), one.get(dialect.score)
+            if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(part.texts):
+                raise self._misread(answer, f"has a result for index {index!r} of {len(part.texts)} texts")
+            if index in found:
+                raise self._misread(answer, f"has two results for index {index}")
+            if not isinstance(score, (int, float)) or isinstance(score, bool):
+                raise self._misread(answer, f"has the {dialect.score} {score!r}")
+            if not math.isfinite(score) or score == dialect.failure:
+                raise RemoteError(f"{self._server.url} scored pair {part.indices[index]} as {score}: see its log")
+            if self._options.scale == "sigmoid" and not 0 <= score <= 1:
+                raise RemoteError(
+                    f"{self._server.url} scored pair {part.indices[index]} as {score}, which is not between 0 and "
+                    f"1: it gives logits; use scale='logit' (dialect {name!r})"
+                )
+            found[index] = float(score)
+        if len(found) < len(part.texts):
+            missing = min(set(range(len(part.texts))) - found.keys())
+            raise self._misread(answer, f"has {len(found)} results for {len(part.texts)} texts: {missing} is missing")
+        return [found[index] for index in range(len(part.texts))]
+
+    def _misread(self, answer: Any, why: str) -> RemoteError:
+        like = guess(answer)
+        name = self._server.dialect
+        hint = f": it looks like dialect {like}" if like and name not in like else ": is the dialect right?"
+        return RemoteError(f"the answer of {self._server.url} to dialect {name!r} {why}{hint}")
+
+    def _connected(self) -> Transport:
+        if self._transport is None:
+            self._transport = Transport(self._server.url, self._api_key, self._server.concurrency)
+            assert self._thread is not None
+            self._thread.on_stop(self._transport.close)
+        return self._transport
+
+
+def _again(settings: dict[str, Any]) -> RemoteScorer:
+    return RemoteScorer(**settings)
