@@ -182,7 +182,8 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
     for key in settings:
         if key in SECRETS:
             raise OptionError(
-                f"{key} is no setting of a configuration, since those are written down: set HF_TOKEN, or BGE_RERANK_API_KEY for a server"
+                f"{key} is no setting of a configuration, since those are written down: set HF_TOKEN or "
+                "BGE_RERANK_API_KEY"
             )
         if key not in ("model", *KEYS):
             raise OptionError(f"{key!r} is not a setting of a configuration: use model, {', '.join(KEYS)}")

@@ -362,7 +362,7 @@ def test_load_scorer_takes_an_address(serve: Callable[..., Server]) -> None:
         assert scorer.score(QUERY, ["a"]) == pytest.approx([mapped(logit(QUERY, "a"))])
     with pytest.raises(OptionError, match=r"say what it speaks, such as dialect='tei'"):
         load_scorer(server.url)
-    with pytest.raises(OptionError, match="max_length, devices cannot be chosen from here"):
+    with pytest.raises(OptionError, match="devices, max_length cannot be chosen from here"):
         load_scorer(server.url, dialect="tei", max_length=128, devices="cpu")
     with pytest.raises(OptionError, match="'demo' is not the address of a server"):
         load_scorer("demo", dialect="tei")
