@@ -22,7 +22,7 @@ ADAPTERS = [langchain.BGERerank, langchain.BGECrossEncoder, llama_index.BGEReran
 
 
 def test_the_secrets_are_known() -> None:
-    assert SECRETS == ("token",)
+    assert SECRETS == ("token", "api_key")
 
 
 def test_the_source_of_a_model_does_not_show_it() -> None:
