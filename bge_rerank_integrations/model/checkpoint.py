@@ -150,13 +150,16 @@ class Checkpoint:
 
 @contextmanager
 def tokenizer_errors(what: str) -> Iterator[None]:
-    """Whatever tokenizers raises as a CheckpointError: bare Exceptions, and panics, which are not even those."""
+    """Whatever tokenizers raises as a CheckpointError: bare Exceptions, and panics, which are not even those.
+
+    Anything else comes from elsewhere, such as the handler of a signal that arrived meanwhile.
+    """
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        raise
     except BaseException as error:
-        raise CheckpointError(f"{what}: {error}") from error
+        if type(error) is Exception or type(error).__name__ == "PanicException":
+            raise CheckpointError(f"{what}: {error}") from error
+        raise
 
 
 class _opened:

@@ -22,6 +22,9 @@ CPU_TOKEN_BUDGET = 2048
 CUDA_TOKEN_BUDGET = 32768
 """At most; less where memory is scarce, see `affordable_tokens`."""
 
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "bad_alloc")
+"""What torch's errors of other classes say: the CPU's allocator, MPS and CUDA, cuBLAS and cuDNN, C++."""
+
 
 class Replica:
     """One copy of the model on one device, used by one thread: the engine's `Runner`."""
@@ -117,7 +120,9 @@ class Replica:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on any device: on the CPU torch says so in words alone."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def affordable_tokens(free: int, dimensions: Dimensions, itemsize: int) -> int:

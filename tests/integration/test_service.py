@@ -84,7 +84,7 @@ def test_a_fault_costs_only_the_request_that_has_it(stage: str, monkeypatch: pyt
         poison = "poison " * 40
         (poisoned,) = scorer._inputs.encode([("poison", poison)])
         if stage == "tokenizer":
-            Fault(monkeypatch, inputs, "tokenize", lambda _, texts: any("poison" in text for text in texts))
+            Fault(monkeypatch, inputs, "tokenize", lambda _, texts, __: any("poison" in text for text in texts))
         else:
             Fault(monkeypatch, Replica, "run", lambda _, batch, __: any(one.ids == poisoned.ids for one in batch))
 
