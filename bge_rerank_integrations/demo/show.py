@@ -17,6 +17,7 @@ from bge_rerank_integrations.corpus import Passage, language_reference
 from bge_rerank_integrations.model.hub import EMBEDDED
 from bge_rerank_integrations.retrieval import BM25Index
 from bge_rerank_integrations.scorer import Scorer
+from bge_rerank_integrations.terminal import escape
 
 CANDIDATES = 50
 QUESTIONS = (
@@ -44,7 +45,7 @@ def run(scorer: Scorer, name: str, questions: Sequence[str], top_n: int, console
     console.print(
         f"[bold]{len(passages):,}[/] passages of the Python language reference indexed with BM25 in "
         f"{time.perf_counter() - started:.1f} s. For each question the best {CANDIDATES} are reranked by "
-        f"[bold]{name}[/] and cut to {top_n}."
+        f"[bold]{escape(name)}[/] and cut to {top_n}."
     )
     if name in EMBEDDED:
         console.print(
@@ -55,7 +56,7 @@ def run(scorer: Scorer, name: str, questions: Sequence[str], top_n: int, console
         retrieved = [passages[i] for i, _ in index.search(question, CANDIDATES)]
         console.print()
         if not retrieved:
-            console.print(f"[bold]{question}[/]: no passage shares a word with it.")
+            console.print(f"[bold]{escape(question)}[/]: no passage shares a word with it.")
             continue
         console.print(_table(question, compare(scorer, name, question, retrieved, top_n), top_n))
 
@@ -88,7 +89,7 @@ def compare(scorer: Scorer, name: str, question: str, passages: list[Passage], t
 
 def _table(question: str, found: Comparison, top_n: int) -> Table:
     table = Table(
-        title=f"[bold]{question}[/]",
+        title=f"[bold]{escape(question)}[/]",
         title_justify="left",
         caption=(
             f"{len(found.before)} passages reranked in {found.langchain_seconds * 1000:,.0f} ms through LangChain, "
@@ -116,7 +117,5 @@ def _table(question: str, found: Comparison, top_n: int) -> Table:
 
 
 def _excerpt(passage: Passage, length: int = 150) -> str:
-    from rich.markup import escape
-
     text = " ".join(passage.text.split())
     return f"[cyan]{escape(passage.title)}[/] {escape(text if len(text) <= length else text[:length] + '…')}"

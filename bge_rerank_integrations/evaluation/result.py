@@ -12,7 +12,6 @@ from typing import Any
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,7 @@ from bge_rerank_integrations.evaluation.data import counted
 from bge_rerank_integrations.evaluation.figure import draw
 from bge_rerank_integrations.evaluation.metrics import Estimate
 from bge_rerank_integrations.evaluation.rows import QUALITY, Row
+from bge_rerank_integrations.terminal import escape
 
 NARROWEST_NAME, LONGEST_WORD = 14, 24
 """Letters of the column of names: at least so many, and more for words of up to so many, which are not broken."""

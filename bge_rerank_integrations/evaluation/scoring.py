@@ -7,12 +7,13 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bge_rerank_integrations import __version__
-from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.evaluation.configurations import Configuration, Loading
 from bge_rerank_integrations.evaluation.data import Dataset, Watch
 from bge_rerank_integrations.evaluation.store import Store
@@ -28,6 +29,8 @@ CPU_PAIRS, GPU_PAIRS = 64, 1024
 
 TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 """What scores depend on beside the weights."""
+MOST_BYTES = 1 << 30
+"""That one of them may have: the largest known has a thirtieth of it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
         digest = hashlib.sha256()
         paths = [path for folder in {checkpoint.folder, checkpoint.tokenizer_folder} for path in folder.iterdir()]
         for path in sorted(paths, key=lambda path: path.name):
-            if path.suffix == ".safetensors" or path.name in TEXT_FILES:
+            if path.is_file() and (path.suffix == ".safetensors" or path.name in TEXT_FILES):
+                _check_size(path)
                 digest.update(path.name.encode())
                 with path.open("rb") as file:
                     while block := file.read(1 << 22):
@@ -93,6 +97,11 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
         models.append(Model(loading, members, family, settings))
     watch("checking models", len(groups), len(groups))
     return models
+
+
+def _check_size(path: Path) -> None:
+    if path.name in TEXT_FILES and path.stat().st_size > MOST_BYTES:
+        raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes: this is not a file of a model")
 
 
 def _check(family: Family, options: ScoringOptions) -> None:

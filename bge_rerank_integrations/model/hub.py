@@ -31,7 +31,10 @@ def find_checkpoint(source: ModelSource) -> Checkpoint:
     if model in EMBEDDED:
         models = Path(str(files("bge_rerank_integrations") / "demo" / "models"))
         return Checkpoint(models / model, models / EMBEDDED[str(model)])
-    folder = Path(model).expanduser()
+    try:
+        folder = Path(model).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{model} is not a folder here: there is no such user") from error
     if folder.is_dir():
         return Checkpoint(folder)
     name = str(model)

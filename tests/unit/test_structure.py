@@ -40,7 +40,7 @@ FLOORS = (
     ("protocol",),
     ("ranking",),
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
-    ("stats", "textfiles", "words", "other_names", "extras"),
+    ("stats", "textfiles", "words", "other_names", "extras", "terminal"),
     ("errors",),
     ("engine", "model", ""),
 )
