@@ -158,6 +158,7 @@ class Call:
         finally:
             for request in self._requests:  # whatever is left of them, if anything went wrong
                 request.future.cancel()
+            self._requests.clear()  # each holds this call: without a ring of references both are free at once
 
 
 class _Counter:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
+from concurrent.futures import Future
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-from bge_rerank_integrations.engine.work import Recipe, Request, Task, settle
+from bge_rerank_integrations.engine.work import LayerScores, Recipe, Request, Task, settle
 from bge_rerank_integrations.errors import ClosedError
 
 _CLOSED = "the scorer was closed before this request was scored"
@@ -55,7 +56,7 @@ class Queue:
         """A heap of the tokens and the numbers of those outside, and perhaps of some that have left."""
         self._numbers = count()
         self._turns: OrderedDict[Recipe, OrderedDict[Hashable, deque[Request]]] = OrderedDict()
-        self._unsettled: set[Request] = set()
+        self._unsettled: dict[Future[list[LayerScores]], Request] = {}
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
 
@@ -81,18 +82,18 @@ class Queue:
     def __len__(self) -> int:
         """Requests that wait, inside and outside."""
         with self._changed:
-            return sum(1 for request in self._unsettled if request.waiting)
+            return sum(1 for request in self._unsettled.values() if request.waiting)
 
     def put(self, request: Request) -> None:
         """Queue a request; its `admitted` is done when it is inside."""
-        request.future.add_done_callback(lambda _: self._forget(request))
+        request.future.add_done_callback(self._forget)  # which holds no request: it is free without the collector
         with self._changed:
             if self._closed:
                 raise ClosedError("this scorer was closed: load it again")
             if request.future.done():
                 return
             if request.sequences:
-                self._unsettled.add(request)
+                self._unsettled[request.future] = request
                 request.number = next(self._numbers)
                 heappush(self._by_size, (request.tokens, request.number))
                 self._outside[request.number] = request
@@ -156,6 +157,7 @@ class Queue:
             self._good_batches = 0
             if full:
                 self._patience = BATCHES_TO_RECOVER
+                self._raised = False
             else:
                 self._budget = min(self._full_budget, 2 * self._budget)
                 self._raised = True
@@ -164,7 +166,7 @@ class Queue:
         """Take nothing more; what waits fails, with the error given or a `ClosedError`."""
         with self._changed:
             self._closed = True
-            waiting = [request for request in self._unsettled if request.waiting]
+            waiting = [request for request in self._unsettled.values() if request.waiting]
             self._turns.clear()
             self._changed.notify_all()
         for request in waiting:
@@ -175,7 +177,7 @@ class Queue:
         self.close(error)
         with self._changed:
             self._present -= 1
-            left = [] if self._present else list(self._unsettled)
+            left = [] if self._present else list(self._unsettled.values())
         for request in left:
             request.fail(error or ClosedError(_CLOSED))
 
@@ -214,12 +216,12 @@ class Queue:
         """Take a place: after the caller's other requests, a new caller after the others of its recipe."""
         self._turns.setdefault(request.recipe, OrderedDict()).setdefault(request.caller, deque()).append(request)
 
-    def _forget(self, request: Request) -> None:
+    def _forget(self, future: Future[list[LayerScores]]) -> None:
         """A request is settled: none of it waits any more. It is skipped when its turn comes."""
         with self._changed:
-            if request not in self._unsettled:
+            request = self._unsettled.pop(future, None)
+            if request is None:
                 return
-            self._unsettled.discard(request)
             if self._outside.pop(request.number, None) is None:
                 self._inside[request.door] -= sum(len(request.sequences[index].ids) for index in request.waiting)
             request.waiting.clear()

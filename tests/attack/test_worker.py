@@ -79,7 +79,7 @@ def test_a_batch_that_raises_is_told_to_its_caller_in_a_way_that_ends_nothing_el
     expected = RerankError if type(error) not in (MemoryError, RecursionError) else type(error)
     with load_scorer(ENCODER) as scorer:
         for call in (scorer.score, lambda *asked: asyncio.run(scorer.ascore(*asked))):
-            with pytest.raises(expected) as told:  # noqa: PT012
+            with pytest.raises(expected) as told:
                 in_thread(lambda call=call: call("q", [bad]))()
             assert expected is not RerankError or type(error).__name__ in str(told.value)
         assert len(in_thread(lambda: scorer.score("q", ["good"]))()) == 1
