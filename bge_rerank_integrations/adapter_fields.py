@@ -35,6 +35,7 @@ from bge_rerank_integrations.options import (
     Placement,
     ScoringOptions,
     ServerSource,
+    checked_timeout,
     device_names,
     dtype_name,
     names,
@@ -163,7 +164,7 @@ class ScorerFields(_Options):
     @field_validator("timeout", mode="before")
     @classmethod
     def _as_seconds(cls, value: object) -> object:
-        return _real(value)
+        return checked_timeout(value)
 
     @field_validator(*NUMBER_LISTS, mode="before")
     @classmethod
@@ -362,4 +363,7 @@ def _count(value: object, name: str) -> object:
 
 
 def _real(value: Any) -> object:
-    return float(value) if hasattr(value, "__float__") and not isinstance(value, bool) else value
+    try:
+        return float(value) if hasattr(value, "__float__") and not isinstance(value, bool) else value
+    except (TypeError, ValueError, OverflowError):
+        return value

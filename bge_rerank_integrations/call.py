@@ -1,7 +1,7 @@
-"""One call of a scorer: its pairs are tokenized, queued chunk by chunk, and their scores awaited.
+"""One call of a scorer on its way: pairs are tokenized, queued chunk by chunk, and their scores awaited.
 
-The device works on early chunks while later ones are tokenized. Pairs with the same tokens after cutting are scored
-once: their scores are equal to the last bit, and ties keep their order.
+The device works on early chunks while later ones are tokenized. Pairs that the model cannot tell apart, since they are
+the same after truncation, are scored once: their scores are equal to the last bit, and ties keep their order.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager, contextmanager
 from queue import Empty, SimpleQueue
 
 from bge_rerank_integrations.engine.deadline import Deadline
@@ -21,13 +22,15 @@ from bge_rerank_integrations.protocol import Progress
 from bge_rerank_integrations.ranking import Pair
 
 CHUNK = 1024
-"""Pairs to queue at a time: enough to fill batches with sequences of similar lengths."""
+"""Pairs to queue at a time: enough to fill batches with sequences of similar length."""
 PIECE = 64
-"""Pairs to tokenize between two checks of the deadline."""
+"""Pairs to tokenize between two looks at the clock, and between two turns of an async caller."""
+CHARACTERS = 1 << 18
+"""A piece ends before its time with the pair by which it is longer than this."""
 
 
 class Call:
-    """The scores of some pairs by one recipe. Used once, by one thread or one task."""
+    """The scores of some pairs, by one recipe. Used once, by one thread or one task."""
 
     def __init__(
         self, engine: Engine, inputs: PairEncoder, recipe: Recipe, pairs: Sequence[Pair], timeout: float | None
@@ -43,15 +46,16 @@ class Call:
         """For each pair tokenized so far, which distinct sequence it is."""
         self._slot_of: dict[bytes, int] = {}
         self._scored: SimpleQueue[list[int]] = SimpleQueue()
-        """The slots that got their scores, batch by batch; an empty list says that a request is settled."""
+        """The slots that got their scores, batch by batch; an empty list where a request is settled."""
 
     def scores(self, on_progress: Progress | None = None) -> list[LayerScores]:
-        """Scores for each pair, in the order given. `on_progress` is called in the caller's own thread."""
-        progress = None if on_progress is None else _Counter(len(self._pairs), on_progress)
-        try:
-            for start in range(0, len(self._pairs), CHUNK):
-                request = self._encode(start)
-                self._submit(request, watched=progress is not None)
+        """Scores for each pair, in the order given. Progress is told in the caller's own thread."""
+        progress = None
+        if on_progress is not None:
+            progress = _Counter(len(self._pairs), on_progress, self._engine.outside_call)
+        with self._engine.call(), self._cancelled_at_last():
+            for chunk in self._chunks():
+                request = self._submit([sequence for piece in chunk for sequence in self._encode(piece)], progress)
                 with self._deadline.or_queue_full():
                     request.admitted.result(self._deadline.remaining)
                 if progress is not None:
@@ -63,56 +67,68 @@ class Call:
             else:
                 self._watch(progress)
             return self._collect()
-        finally:
-            self._cancel()
 
     async def ascores(self) -> list[LayerScores]:
-        """As `scores`, without blocking the event loop: the engine's threads tokenize and score."""
-        loop = asyncio.get_running_loop()
-        try:
-            for start in range(0, len(self._pairs), CHUNK):
-                try:
-                    encoding = loop.run_in_executor(self._engine.tokenizing, self._encode, start)
-                except RuntimeError:  # the engine was closed just now
-                    self._engine.check_open()
-                    raise
-                with self._deadline.or_timeout():
-                    request = await asyncio.wait_for(encoding, self._deadline.remaining)
-                self._submit(request)
+        """As `scores`, awaiting: texts are tokenized in one of the engine's threads, scored in another."""
+        with self._cancelled_at_last():
+            for chunk in self._chunks():
+                new: list[TokenSequence] = []
+                for piece in chunk:
+                    with self._deadline.or_timeout():
+                        new += await asyncio.wait_for(self._encoding(piece), self._deadline.remaining)
+                request = self._submit(new)
                 with self._deadline.or_queue_full():
                     await asyncio.wait_for(asyncio.wrap_future(request.admitted), self._deadline.remaining)
             with self._deadline.or_timeout():
                 for request in self._requests:
                     await asyncio.wait_for(asyncio.wrap_future(request.future), self._deadline.remaining)
             return self._collect()
-        finally:
-            self._cancel()
 
-    def _encode(self, start: int) -> Request:
-        """A request with the sequences of a chunk, without those that an earlier pair has."""
+    def _chunks(self) -> Iterator[list[list[Pair]]]:
+        """The pairs, as pieces to tokenize, put together to requests."""
+        for start in range(0, len(self._pairs), CHUNK):
+            pieces: list[list[Pair]] = [[]]
+            characters = 0
+            for query, text in self._pairs[start : start + CHUNK]:
+                if len(pieces[-1]) == PIECE or characters > CHARACTERS:
+                    pieces.append([])
+                    characters = 0
+                pieces[-1].append((query, text))
+                characters += len(query) + len(text)
+            yield pieces
+
+    def _encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
+        """The sequences of a piece that no earlier pair has."""
+        self._deadline.check()
+        started = time.perf_counter()
+        sequences = self._inputs.encode(pairs)
+        truncated = sum(sequence.truncated for sequence in sequences)
+        self._engine.counters.count_pairs(len(pairs), truncated, time.perf_counter() - started)
         new: list[TokenSequence] = []
-        for begin in range(start, min(start + CHUNK, len(self._pairs)), PIECE):
-            self._deadline.check()
-            pairs = self._pairs[begin : min(begin + PIECE, start + CHUNK)]
-            started = time.perf_counter()
-            sequences = self._inputs.encode(pairs)
-            truncated = sum(sequence.truncated for sequence in sequences)
-            self._engine.counters.count_pairs(len(pairs), truncated, time.perf_counter() - started)
-            for sequence in sequences:
-                slot = self._slot_of.get(sequence.key)
-                if slot is None:
-                    slot = self._slot_of[sequence.key] = len(self._slot_of)
-                    new.append(sequence)
-                self._slots.append(slot)
-        return Request(new, self._recipe, caller=self)
+        for sequence in sequences:
+            slot = self._slot_of.get(sequence.key)
+            if slot is None:
+                slot = self._slot_of[sequence.key] = len(self._slot_of)
+                new.append(sequence)
+            self._slots.append(slot)
+        return new
 
-    def _submit(self, request: Request, watched: bool = False) -> None:
-        if watched:
+    def _encoding(self, pairs: Sequence[Pair]) -> asyncio.Future[list[TokenSequence]]:
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._engine.tokenizing, self._encode, pairs)
+        except RuntimeError:  # the threads were ended just now
+            self._engine.check_open()
+            raise
+
+    def _submit(self, sequences: list[TokenSequence], progress: _Counter | None = None) -> Request:
+        request = Request(sequences, self._recipe, caller=self)
+        if progress is not None:
             first = len(self._slot_of) - len(request.sequences)
             request.on_scored = lambda indices: self._scored.put([first + index for index in indices])
             request.future.add_done_callback(lambda _: self._scored.put([]))
         self._requests.append(request)
         self._engine.submit(request)
+        return request
 
     def _watch(self, progress: _Counter) -> None:
         while not all(request.future.done() for request in self._requests):
@@ -135,17 +151,27 @@ class Call:
         distinct = [scores for request in self._requests for scores in request.future.result()]
         return [distinct[slot] for slot in self._slots]
 
-    def _cancel(self) -> None:
-        for request in self._requests:  # after an error, the scores that are still missing are not needed
-            request.future.cancel()
+    @contextmanager
+    def _cancelled_at_last(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for request in self._requests:  # whatever is left of them, if anything went wrong
+                request.future.cancel()
+            self._requests.clear()  # each holds this call: without a ring of references both are free at once
 
 
 class _Counter:
-    """Counts the pairs of a call that have their scores."""
+    """How many of a call's pairs have their scores."""
 
-    def __init__(self, total: int, call: Progress) -> None:
+    def __init__(self, total: int, call: Progress, outside: Callable[[], AbstractContextManager[None]]) -> None:
+        """
+        Args:
+            outside: what to call within, so that it may use the scorer itself.
+        """
         self._total = total
         self._call = call
+        self._outside = outside
         self._done = 0
         self._seen = 0
         self._finished: set[int] = set()
@@ -153,7 +179,7 @@ class _Counter:
         """How many pairs wait for each distinct sequence."""
 
     def tell(self, slots: Sequence[int], news: Sequence[int]) -> None:
-        """Call `on_progress` with the new count, if it has grown.
+        """Call with the new count, if it has grown.
 
         Args:
             slots: which distinct sequence each pair is, of the pairs tokenized so far.
@@ -169,4 +195,5 @@ class _Counter:
         self._seen = len(slots)
         self._done += sum(self._waiting.pop(slot, 0) for slot in news)
         if self._done > before:
-            self._call(self._done, self._total)
+            with self._outside():
+                self._call(self._done, self._total)

@@ -11,7 +11,8 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
-from bge_rerank_integrations.errors import Timeout
+from bge_rerank_integrations.errors import RerankError, Timeout
+from bge_rerank_integrations.options import checked_timeout
 
 if TYPE_CHECKING:
     from bge_rerank_integrations.scorer import Scorer
@@ -26,51 +27,60 @@ class LazyScorer:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._model: SharedModel | None = None
         self._own: tuple[Scorer, Options, Scorer] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()  # a fork may have one that it could never take
 
     def get(self, source: str, loading: Options, scoring: Options) -> Scorer:
         """The scorer; the first call loads it, in this thread where no timeout may cut that short."""
-        timeout: float | None = loading.get("timeout")
-        started = time.monotonic()
+        clock = _Clock(loading.get("timeout"))
         model = self._shared(source, loading)
         while True:
             future, mine = model.claim()
-            waiting_since = None if future.done() else started
-            if mine and timeout is None:
+            if mine and clock.timeout is None:
                 model.load(future, scoring)
             elif mine:
-                threading.Thread(target=model.load, args=(future, scoring), name="bge-rerank-load").start()
+                model.start(future, scoring)
+            if _is_loaded(future):
+                return self._variant(future.result(), scoring, clock)
+            clock.waited = True
             try:
-                loaded = future.result(timeout)
+                loaded = future.result(clock.remaining)
             except CancelledError:
                 continue  # whoever loaded it was interrupted
             except FutureTimeoutError as error:
-                raise _not_loaded(source, timeout) from error
-            return self._variant(loaded, scoring, waiting_since, timeout)
+                if future.done():
+                    raise  # loading raised it
+                raise clock.not_loaded(source) from error
+            return self._variant(loaded, scoring, clock)
 
     async def aget(self, source: str, loading: Options, scoring: Options) -> Scorer:
         """As `get`, without blocking the event loop: the model is loaded in a thread of its own."""
-        timeout: float | None = loading.get("timeout")
-        started = time.monotonic()
+        clock = _Clock(loading.get("timeout"))
         model = self._shared(source, loading)
         while True:
             future, mine = model.claim()
             if mine:
-                threading.Thread(target=model.load, args=(future, scoring), name="bge-rerank-load").start()
-            if future.done() and not future.cancelled():
-                return self._variant(future.result(), scoring, None, timeout)
+                model.start(future, scoring)
+            if _is_loaded(future):
+                return self._variant(future.result(), scoring, clock)
+            clock.waited = True
             try:
                 waiting = asyncio.shield(asyncio.wrap_future(future))  # this caller may leave, the others still wait
-                loaded = await asyncio.wait_for(waiting, timeout)
+                loaded = await asyncio.wait_for(waiting, clock.remaining)
             except asyncio.CancelledError:
                 if not future.cancelled():
                     raise
                 continue
             except asyncio.TimeoutError as error:
-                raise _not_loaded(source, timeout) from error
-            return self._variant(loaded, scoring, started, timeout)
+                if future.done():
+                    raise
+                raise clock.not_loaded(source) from error
+            return self._variant(loaded, scoring, clock)
 
     def shared(self, source: str, loading: Options) -> LazyScorer:
         """Another that shares the model, loaded or not, for a copy of the adapter."""
@@ -88,19 +98,21 @@ class LazyScorer:
         model = self._model
         if model is not None and model.is_of(source, loading):
             return model
+        if os.getpid() != self._process:
+            self._start()
         with self._lock:
             if self._model is None or not self._model.is_of(source, loading):
                 self._model = SharedModel(source, loading)  # the old one goes when nobody uses it any more
             return self._model
 
-    def _variant(self, loaded: Scorer, scoring: Options, started: float | None, timeout: float | None) -> Scorer:
+    def _variant(self, loaded: Scorer, scoring: Options, clock: _Clock) -> Scorer:
         own = self._own
         if own is None or own[0] is not loaded or own[1] != scoring:
             self._own = own = (loaded, scoring, loaded.with_options(**scoring))
         scorer = own[2]
-        if timeout is None or started is None:
+        if clock.timeout is None or not clock.waited:
             return scorer
-        return scorer.with_timeout(max(1e-9, timeout - (time.monotonic() - started)))
+        return scorer.with_timeout(max(1e-9, clock.timeout - clock.passed))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LazyScorer)  # adapters with equal fields are equal, loaded or not
@@ -143,18 +155,40 @@ class SharedModel:
             return self._future, True
 
     def load(self, future: Future[Scorer], scoring: Options) -> None:
-        """Load, and settle the future; an error is told to all who wait, an interruption only to who loads."""
-        from bge_rerank_integrations.loading import load_scorer
+        """Load in this thread, and settle the future.
 
+        An error of this package is told to all who wait. Any other may come from a signal and so be this caller's
+        alone: it is raised here, and the others load for themselves.
+        """
         try:
-            scorer = load_scorer(self._source, **self._loading, **scoring)
-        except Exception as error:  # noqa: BLE001 - it is told to whoever waits
+            scorer = self._loaded(scoring)
+        except RerankError as error:
             future.set_exception(error)
         except BaseException:
             future.cancel()
             raise
         else:
             future.set_result(scorer)
+
+    def start(self, future: Future[Scorer], scoring: Options) -> None:
+        """Load in a thread of its own, and settle the future; any error is told to all who wait."""
+
+        def work() -> None:
+            try:
+                future.set_result(self._loaded(scoring))
+            except BaseException as error:  # noqa: BLE001 - it is told to whoever waits
+                future.set_exception(error)
+
+        try:
+            threading.Thread(target=work, name="bge-rerank-load").start()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _loaded(self, scoring: Options) -> Scorer:
+        from bge_rerank_integrations.loading import load_scorer
+
+        return load_scorer(self._source, **self._loading, **scoring)
 
     def close(self) -> None:
         """Close the scorer, or let it be closed as soon as it is loaded."""
@@ -166,6 +200,34 @@ class SharedModel:
             future.add_done_callback(_close)
 
 
+class _Clock:
+    """How long one caller's `timeout` still allows it to wait."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = checked_timeout(timeout)
+        self.waited = False
+        """Whether it had to wait for the model; else the whole time is for scoring."""
+        self._started = time.monotonic()
+
+    @property
+    def passed(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds; None: no end."""
+        return None if self.timeout is None else max(0.0, min(self.timeout - self.passed, threading.TIMEOUT_MAX))
+
+    def not_loaded(self, source: str) -> Timeout:
+        return Timeout(
+            f"{source} was not loaded within {self.timeout} s, and goes on loading: try again, or raise timeout"
+        )
+
+
+def _is_loaded(future: Future[Scorer]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
 def _is_lost(future: Future[Scorer]) -> bool:
     """Whether loading failed, or the scorer was closed since."""
     return future.done() and (future.cancelled() or future.exception() is not None or future.result().closed)
@@ -174,7 +236,3 @@ def _is_lost(future: Future[Scorer]) -> bool:
 def _close(future: Future[Scorer]) -> None:
     if not future.cancelled() and future.exception() is None:
         future.result().close()
-
-
-def _not_loaded(source: str, timeout: float | None) -> Timeout:
-    return Timeout(f"{source} was not loaded within {timeout} s, and goes on loading: try again, or raise timeout")

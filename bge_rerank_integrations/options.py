@@ -114,12 +114,7 @@ class EngineSettings:
         for name, least in (("token_budget", 1), ("max_queued_tokens", 1), ("cache_size", 0)):
             if name != "token_budget" or self.token_budget is not None:
                 _normalise(self, name, least)
-        if self.timeout is None:
-            return
-        if isinstance(self.timeout, (str, bytes, bool)) or not self.timeout > 0:
-            raise OptionError(f"timeout={self.timeout!r}: use seconds above 0, or None for as long as it takes")
-        seconds = float(self.timeout)
-        object.__setattr__(self, "timeout", None if seconds == math.inf else seconds)
+        object.__setattr__(self, "timeout", checked_timeout(self.timeout))
 
 
 @frozen
@@ -250,6 +245,21 @@ def whole_number(value: object) -> int | None:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+def checked_timeout(value: Any) -> float | None:
+    """Seconds above 0; None for no end, which infinity is, too."""
+    if value is None:
+        return None
+    try:
+        seconds = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    except OverflowError:  # a whole number of hundreds of digits
+        seconds = math.inf if value > 0 else math.nan
+    if not seconds > 0:
+        raise OptionError(f"timeout={value!r}: use seconds above 0, or None for as long as it takes")
+    return None if seconds == math.inf else seconds
 
 
 def device_names(devices: Any) -> Any:

@@ -17,7 +17,7 @@ from bge_rerank_integrations.engine.work import LayerScores, Recipe
 from bge_rerank_integrations.errors import ScoreError
 from bge_rerank_integrations.model.families.base import Family
 from bge_rerank_integrations.model.inputs import Limits
-from bge_rerank_integrations.options import Scale, ScoringOptions, changed
+from bge_rerank_integrations.options import Scale, ScoringOptions, changed, checked_timeout
 from bge_rerank_integrations.protocol import Progress
 from bge_rerank_integrations.ranking import (
     Pair,
@@ -132,7 +132,7 @@ class Scorer:
 
     def with_timeout(self, seconds: float) -> Scorer:
         """A scorer with the same weights and another `timeout` for its calls."""
-        return Scorer(self._core, self._options, seconds)
+        return Scorer(self._core, self._options, checked_timeout(seconds) or math.inf)
 
     @property
     def options(self) -> ScoringOptions:

@@ -10,11 +10,11 @@ require("cli")
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bge_rerank_integrations.bench.run import Report, Timing, Work
 from bge_rerank_integrations.errors import MissingExtraError
+from bge_rerank_integrations.terminal import escape
 
 
 def show(report: Report, console: Console) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from bge_rerank_integrations.cli.options import EncodingOption
+from bge_rerank_integrations.terminal import escape
 
 
 def evaluate(

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -18,8 +17,11 @@ from bge_rerank_integrations.cli.texts import Entry, Reader, Split
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.ranking import Ranked
+from bge_rerank_integrations.terminal import escape
 from bge_rerank_integrations.textfiles import checked_text
 
+CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Characters that JSON may leave as they are, and that terminals may obey."""
 DEFAULT = ScoringOptions()
 RESULT_KEYS = ("index", "relevance_score")
 """What the JSON lines say about each text, whatever its object said under these names before."""
@@ -131,7 +133,7 @@ def _print_json(entries: list[Entry], ranked: list[Ranked], field: str) -> None:
         others = {key: value for key, value in entry.others.items() if key not in (*RESULT_KEYS, field)}
         source = {"source": entry.source} if entry.source and field != "source" else {}
         row = {"index": index, "relevance_score": score, field: entry.text} | others | source
-        print(json.dumps(row, ensure_ascii=escapes))
+        print(json.dumps(row, ensure_ascii=escapes).translate(CONTROLS))
 
 
 def _print_table(query: str, entries: list[Entry], ranked: list[Ranked]) -> None:

@@ -11,7 +11,6 @@ from bge_rerank_integrations.extras import require
 require("demo")
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from bge_rerank_integrations.corpus import Passage
@@ -21,6 +20,7 @@ from bge_rerank_integrations.demo.reading import unread_words
 from bge_rerank_integrations.model.hub import EMBEDDED
 from bge_rerank_integrations.retrieval import BM25Index
 from bge_rerank_integrations.scorer import Scorer
+from bge_rerank_integrations.terminal import escape
 
 CANDIDATES = 50
 QUESTIONS = (

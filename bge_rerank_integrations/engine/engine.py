@@ -8,15 +8,16 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from bge_rerank_integrations.engine.cache import ScoreCache
 from bge_rerank_integrations.engine.hook import Hook
 from bge_rerank_integrations.engine.queue import Queue
 from bge_rerank_integrations.engine.work import Request, Runner
 from bge_rerank_integrations.engine.worker import Worker
-from bge_rerank_integrations.errors import ClosedError
+from bge_rerank_integrations.errors import ClosedError, RerankError
 from bge_rerank_integrations.options import EngineSettings
 from bge_rerank_integrations.stats import Counters, Stats
 
@@ -42,6 +43,8 @@ class Engine:
         self._queue = Queue(settings.token_budget or 1, settings.max_queued_tokens, len(makers))
         self._cache = ScoreCache(settings.cache_size) if settings.cache_size else None
         self._process = os.getpid()
+        self._busy: set[int] = set()
+        """Threads that are in a call."""
         hook = None if settings.on_batch is None else Hook(settings.on_batch, self.counters)
         report = hook or (lambda _: None)
         self.workers = [Worker(make, self._queue, self._cache, self.counters, report) for make in makers]
@@ -65,6 +68,31 @@ class Engine:
         """Queue a request; its future will hold scores for each sequence, or the error of the batch that failed."""
         self.check_open()
         self._queue.put(request)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A thread's call. It may hold locks that the engine's threads need, so that no other call may interrupt it."""
+        thread = threading.get_ident()
+        if thread in self._busy:
+            raise RerankError(
+                "this thread is in a call of the scorer already, which a signal interrupted: in a signal handler "
+                "raise an exception, or set a flag, and call the scorer later"
+            )
+        try:
+            self._busy.add(thread)
+            yield
+        finally:
+            self._busy.discard(thread)
+
+    @contextmanager
+    def outside_call(self) -> Iterator[None]:
+        """A moment of a call in which its thread has no locks, and may call again."""
+        thread = threading.get_ident()
+        try:
+            self._busy.discard(thread)
+            yield
+        finally:
+            self._busy.add(thread)
 
     @property
     def tokenizing(self) -> Executor:

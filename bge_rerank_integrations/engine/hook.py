@@ -31,8 +31,13 @@ class Hook:
             self._reports.append(report)
             self._changed.notify()
             if self._thread is None and report is not None:
-                self._thread = threading.Thread(target=self._work, name="bge-rerank-hook", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="bge-rerank-hook", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the process has all the threads it may have: next time, perhaps
+                    self._counters.count_hook_error(error)
+                else:
+                    self._thread = thread
 
     def close(self, seconds: float) -> None:
         """Let the hook have the reports that wait, and wait for it, but no longer than `seconds`."""

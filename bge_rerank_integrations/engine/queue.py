@@ -1,12 +1,12 @@
 """Requests that wait for a device, the limit on how much may wait, and which sequences go into the next batch.
 
-At most `max_tokens` wait inside the queue; other requests wait outside, in two lanes. Large requests may fill seven
-eighths of the limit. The last eighth is for small requests (up to `max_tokens` / 64, or one batch): a few pairs do not
-wait until thousands of others are scored. While a large request waits outside, small ones use that eighth only, and
-cannot hold the large one back for ever. Within a lane, requests are admitted in the order in which they came.
+At most `max_tokens` wait inside the queue; other requests wait outside. Two doors lead inside. Through the first, for
+seven eighths of the limit, requests come in the order of their arrival. Through the second, for the last eighth, comes
+the smallest request outside, whoever came before it, if it takes no more than an eighth of the room there: the smaller
+a request is, the more surely it finds room, and a few pairs do not wait until thousands of others are scored.
 
 Inside, callers take turns: each gives one sequence to the next batch, then the next caller does. Recipes cannot share a
-batch, and take turns as well. The cost of a step does not depend on how many requests wait.
+batch, and take turns as well. The cost of a step grows at most with the logarithm of how many requests wait.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
+from concurrent.futures import Future
+from heapq import heapify, heappop, heappush
+from itertools import count
 
-from bge_rerank_integrations.engine.work import Recipe, Request, Task, settle
+from bge_rerank_integrations.engine.work import LayerScores, Recipe, Request, Task, settle
 from bge_rerank_integrations.errors import ClosedError
 
 _CLOSED = "the scorer was closed before this request was scored"
-LARGE_SHARE = 7, 8
-"""The part of the limit that large requests may fill."""
-SMALL_SHARE = 1, 64
-"""A request of at most this part of the limit, or of at most one batch, is a small one."""
+SMALL_PART = 8
+"""One in so many of the tokens inside is for the second door, and one in so many of those for a single request."""
+BY_ARRIVAL, BY_SIZE = 0, 1
+"""The doors."""
 BATCHES_TO_RECOVER = 16
 """After this many batches in a row that fitted, batches may be larger again."""
 
@@ -35,25 +38,32 @@ class Queue:
         Args:
             token_budget: tokens in a batch at most; a longer sequence is a batch of its own.
             max_tokens: tokens that may wait inside. A request that has no room waits outside; one that is larger than
-                this alone waits until nothing else does.
-            workers: how many devices share the work.
+                this waits until nothing else that came before it is left.
+            workers: how many devices share the work; each `leave`s once.
         """
         self.max_tokens = max_tokens
+        self._for_small = max_tokens // SMALL_PART
         self._budget = self._full_budget = token_budget
         self._good_batches = 0
         self._patience = BATCHES_TO_RECOVER
-        self._workers = workers
-        self._tokens = self._large_tokens = 0
+        self._raised = False
+        self._workers = self._present = workers
+        self._inside = [0, 0]
+        """Tokens that wait, by the door through which their request came."""
+        self._outside: dict[int, Request] = {}
+        """By arrival."""
+        self._by_size: list[tuple[int, int]] = []
+        """A heap of the tokens and the numbers of those outside, and perhaps of some that have left."""
+        self._numbers = count()
         self._turns: OrderedDict[Recipe, OrderedDict[Hashable, deque[Request]]] = OrderedDict()
-        self._outside: dict[bool, deque[Request]] = {True: deque(), False: deque()}  # by whether a request is large
-        self._requests: set[Request] = set()
+        self._unsettled: dict[Future[list[LayerScores]], Request] = {}
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
 
     @property
     def tokens(self) -> int:
         """Tokens that wait inside."""
-        return self._tokens
+        return sum(self._inside)
 
     @property
     def token_budget(self) -> int:
@@ -71,36 +81,42 @@ class Queue:
 
     def __len__(self) -> int:
         """Requests that wait, inside and outside."""
-        return len(self._requests)
+        with self._changed:
+            return sum(1 for request in self._unsettled.values() if request.waiting)
 
     def put(self, request: Request) -> None:
         """Queue a request; its `admitted` is done when it is inside."""
+        request.future.add_done_callback(self._forget)  # which holds no request: it is free without the collector
         with self._changed:
             if self._closed:
                 raise ClosedError("this scorer was closed: load it again")
-            if not request.sequences:
-                request.fill(())
+            if request.future.done():
                 return
-            self._requests.add(request)
-            self._outside[self._is_large(request)].append(request)
-            self._admit()
-        request.future.add_done_callback(lambda _: self._forget(request))
+            if request.sequences:
+                self._unsettled[request.future] = request
+                request.number = next(self._numbers)
+                heappush(self._by_size, (request.tokens, request.number))
+                self._outside[request.number] = request
+                self._admit()
+                return
+        settle(request.admitted.set_result, None)
+        request.fill(())
 
     def take(self) -> list[Task] | None:
         """The next batch, longest sequence first, once there is one; None when the queue was closed."""
         with self._changed:
             while not self._closed:
-                self._admit()
+                batch: list[Task] = []
                 try:
-                    batch = self._next_batch()
-                except Exception as error:  # noqa: BLE001 - no error here may end the worker
-                    self._drop_first(error)
+                    self._admit()
+                    self._plan(batch)
+                except BaseException as error:  # noqa: BLE001 - no error here may end the worker, or lose a task
+                    self._drop(batch, error)
                     continue
                 if batch:
                     return batch
-                if self._turns:
-                    continue  # what was first in turn had been cancelled
-                self._changed.wait()
+                if not self._turns:  # else what was first in turn had been cancelled
+                    self._changed.wait()
             return None
 
     def put_back(self, tasks: Iterable[Task]) -> None:
@@ -113,9 +129,9 @@ class Queue:
                     late.append(request)
                 elif not request.future.done():
                     if not request.waiting:
-                        self._join(request)
+                        self._stand(request)
                     request.waiting.append(task.position)
-                    self._count(request, task.tokens)
+                    self._inside[request.door] += task.tokens
             self._changed.notify_all()
         for request in late:
             request.fail(ClosedError(_CLOSED))
@@ -125,102 +141,114 @@ class Queue:
         with self._changed:
             self._budget = max(1, min(self._budget, failed_tokens // 2))
             self._good_batches = 0
-            self._patience = min(2 * self._patience, 64 * BATCHES_TO_RECOVER)  # what fails again is tried less often
+            if self._raised:  # what fails again is tried less often
+                self._patience = min(2 * self._patience, 64 * BATCHES_TO_RECOVER)
+                self._raised = False
 
     def fitted(self) -> None:
         """A batch ran: after some of them in a row batches may be larger again, up to what was asked for."""
         with self._changed:
-            if self._budget == self._full_budget:
+            full = self._budget == self._full_budget
+            if full and self._patience == BATCHES_TO_RECOVER:
                 return
             self._good_batches += 1
-            if self._good_batches >= self._patience:
-                self._good_batches = 0
+            if self._good_batches < self._patience:
+                return
+            self._good_batches = 0
+            if full:
+                self._patience = BATCHES_TO_RECOVER
+                self._raised = False
+            else:
                 self._budget = min(self._full_budget, 2 * self._budget)
-                if self._budget == self._full_budget:
-                    self._patience = BATCHES_TO_RECOVER
+                self._raised = True
 
     def close(self, error: BaseException | None = None) -> None:
         """Take nothing more; what waits fails, with the error given or a `ClosedError`."""
         with self._changed:
             self._closed = True
-            waiting = list(self._requests)
-            self._requests.clear()
+            waiting = [request for request in self._unsettled.values() if request.waiting]
             self._turns.clear()
-            for lane in self._outside.values():
-                lane.clear()
-            self._tokens = self._large_tokens = 0
             self._changed.notify_all()
         for request in waiting:
             request.fail(error or ClosedError(_CLOSED))
 
-    def _is_large(self, request: Request) -> bool:
-        part, whole = SMALL_SHARE
-        return request.tokens > max(self._full_budget, self.max_tokens * part // whole)
-
-    def _count(self, request: Request, tokens: int) -> None:
-        self._tokens += tokens
-        if self._is_large(request):
-            self._large_tokens += tokens
+    def leave(self, error: BaseException | None = None) -> None:
+        """A worker ends, and so does the queue. When the last one is gone, nobody is left without an answer."""
+        self.close(error)
+        with self._changed:
+            self._present -= 1
+            left = [] if self._present else list(self._unsettled.values())
+        for request in left:
+            request.fail(error or ClosedError(_CLOSED))
 
     def _admit(self) -> None:
-        part, whole = LARGE_SHARE
-        reserved = self.max_tokens * part // whole
-        for large, lane in self._outside.items():
-            while lane and (lane[0].future.done() or self._has_room(lane[0], large, reserved)):
-                request = lane.popleft()
-                if request.future.done():
-                    continue
-                self._join(request)
-                self._count(request, request.tokens)
-                self._changed.notify_all()
-                settle(request.admitted.set_result, None)
+        if not self._turns:
+            self._inside = [0, 0]  # whatever an exception has interrupted
+        while self._outside:
+            oldest = next(iter(self._outside.values()))
+            tokens = self._inside[BY_ARRIVAL] and self._inside[BY_ARRIVAL] + oldest.tokens
+            if tokens <= self.max_tokens - self._for_small:
+                self._let_in(oldest, BY_ARRIVAL)
+                continue
+            smallest = self._smallest()
+            if self._inside[BY_SIZE] + SMALL_PART * smallest.tokens > self._for_small:
+                break
+            self._let_in(smallest, BY_SIZE)
 
-    def _has_room(self, request: Request, large: bool, reserved: int) -> bool:
-        if not self._tokens:
-            return True  # one that is larger than the limit runs when nothing else waits
-        if large:
-            tokens = min(request.tokens, reserved)  # a larger one takes all of this part, once it is empty
-            return self._large_tokens + tokens <= reserved and self._tokens + tokens <= self.max_tokens
-        if self._outside[True]:
-            own = max(self.max_tokens - reserved, self._full_budget)
-            if self._tokens - self._large_tokens + request.tokens > own:
-                return False
-        return self._tokens + request.tokens <= self.max_tokens
+    def _smallest(self) -> Request:
+        """The smallest request outside, of equal ones the oldest."""
+        if len(self._by_size) > 2 * len(self._outside) + 64:  # most have left: forget them
+            self._by_size = [(request.tokens, number) for number, request in self._outside.items()]
+            heapify(self._by_size)
+        while self._by_size[0][1] not in self._outside:
+            heappop(self._by_size)
+        return self._outside[self._by_size[0][1]]
 
-    def _join(self, request: Request) -> None:
-        """Admit a request: it comes after the caller's other requests, a new caller after the others of its recipe."""
-        self._requests.add(request)
-        request.inside = True
+    def _let_in(self, request: Request, door: int) -> None:
+        self._stand(request)
+        request.door = door
+        self._inside[door] += request.tokens
+        del self._outside[request.number]
+        self._changed.notify_all()
+        settle(request.admitted.set_result, None)
+
+    def _stand(self, request: Request) -> None:
+        """Take a place: after the caller's other requests, a new caller after the others of its recipe."""
         self._turns.setdefault(request.recipe, OrderedDict()).setdefault(request.caller, deque()).append(request)
 
-    def _forget(self, request: Request) -> None:
+    def _forget(self, future: Future[list[LayerScores]]) -> None:
         """A request is settled: none of it waits any more. It is skipped when its turn comes."""
         with self._changed:
-            if request not in self._requests:
+            request = self._unsettled.pop(future, None)
+            if request is None:
                 return
-            self._requests.discard(request)
-            if request.inside:
-                waiting = sum(len(request.sequences[index].ids) for index in request.waiting)
-                self._count(request, -waiting)
-                request.waiting.clear()
+            if self._outside.pop(request.number, None) is None:
+                self._inside[request.door] -= sum(len(request.sequences[index].ids) for index in request.waiting)
+            request.waiting.clear()
             self._changed.notify_all()
 
-    def _drop_first(self, error: Exception) -> None:
-        """Give the error to the caller whose turn it is."""
-        recipe, callers = next(iter(self._turns.items()))
-        _, requests = callers.popitem(last=False)
-        if not callers:
-            del self._turns[recipe]
-        for request in requests:
+    def _drop(self, batch: list[Task], error: BaseException) -> None:
+        """Planning a batch failed: give the error to those who are in it, or to the next in turn."""
+        hit = {task.request for task in batch}
+        if not hit and self._turns:
+            recipe, callers = next(iter(self._turns.items()))
+            _, requests = callers.popitem(last=False)
+            if not callers:
+                del self._turns[recipe]
+            hit.update(requests)
+        elif not hit:
+            hit.update(list(self._outside.values())[:1])
+        if not hit:
+            raise error
+        for request in hit:
             request.fail(error)
 
-    def _next_batch(self) -> list[Task]:
-        """One sequence of each caller in turn, of the recipe whose turn it is; empty if all were cancelled."""
+    def _plan(self, batch: list[Task]) -> None:
+        """Add one sequence of each caller in turn, of the recipe whose turn it is; none if all were cancelled."""
         if not self._turns:
-            return []
+            return
         recipe, callers = next(iter(self._turns.items()))
-        budget = min(self._budget, -(-self._tokens // self._workers))  # leave a share for the other devices
-        batch: list[Task] = []
+        budget = min(self._budget, -(-self.tokens // self._workers))  # leave a share for the other devices
         tokens = 0
         while callers:
             caller, requests = next(iter(callers.items()))
@@ -231,10 +259,9 @@ class Queue:
                     break
                 batch.append(task)
                 tokens += task.tokens
-                self._count(request, -task.tokens)
+                self._inside[request.door] -= task.tokens
                 request.waiting.popleft()
             if not request.waiting:  # taken whole, or cancelled
-                self._requests.discard(request)
                 requests.popleft()
             if requests:
                 callers.move_to_end(caller)
@@ -244,4 +271,4 @@ class Queue:
             self._turns.move_to_end(recipe)  # other recipes come first next time
         else:
             del self._turns[recipe]
-        return sorted(batch, key=lambda task: -task.tokens)
+        batch.sort(key=lambda task: -task.tokens)

@@ -7,13 +7,17 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
+from bge_rerank_integrations.errors import RerankError
+
+_MISLEADING = (StopIteration, StopAsyncIteration, CancelledError, TimeoutError, FutureTimeoutError)
 LayerScores = list[float]
 """The scores of one sequence: one for each cutoff layer, or a single one."""
 
@@ -86,8 +90,10 @@ class Request:
     def __post_init__(self) -> None:
         self.tokens = sum(len(sequence.ids) for sequence in self.sequences)
         self.waiting = deque(in_order(self.sequences))
-        self.inside = False
-        """Whether the queue has admitted it. Only the queue sets this."""
+        self.number = -1
+        """Which one it is of the queue's. Only the queue sets this."""
+        self.door = 0
+        """Through which of the queue's doors it came inside. Only the queue sets this."""
         self.scores: list[LayerScores] = [[] for _ in self.sequences]
         self.since = time.perf_counter()
         self._missing = len(self.sequences)
@@ -108,7 +114,7 @@ class Request:
     def fail(self, error: BaseException) -> None:
         """Give the caller an error instead of scores, unless it has its scores already."""
         settle(self.admitted.set_result, None)
-        settle(self.future.set_exception, error)
+        settle(self.future.set_exception, _tellable(error))
 
 
 class Task(NamedTuple):
@@ -134,6 +140,18 @@ def in_order(sequences: Sequence[TokenSequence]) -> list[int]:
     prefixes: dict[tuple[int, ...], int] = {}
     groups = [prefixes.setdefault(tuple(s.ids[: s.prefix]), len(prefixes)) for s in sequences]
     return sorted(range(len(sequences)), key=lambda i: (groups[i], -len(sequences[i].ids)))
+
+
+def _tellable(error: BaseException) -> BaseException:
+    """An error that may be raised in a caller's thread or task; others, which would end or mislead it, as the cause.
+
+    A `SystemExit` would end the caller, `StopIteration` can never be awaited, and a `TimeoutError` is not the call's.
+    """
+    if isinstance(error, RerankError) or (isinstance(error, Exception) and not isinstance(error, _MISLEADING)):
+        return error
+    told = RerankError(f"scoring failed with {type(error).__name__}: {error}")
+    told.__cause__ = error
+    return told
 
 
 def settle(setter: Callable[[Any], None], outcome: object) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from bge_rerank_integrations.engine.cache import ScoreCache
 from bge_rerank_integrations.engine.queue import Queue
 from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Request, Runner, Task
-from bge_rerank_integrations.errors import ClosedError, OutOfMemory
+from bge_rerank_integrations.errors import ClosedError, OutOfMemory, RerankError
 from bge_rerank_integrations.stats import Batch, Counters
 
 
@@ -57,7 +57,7 @@ class Worker:
             reason = ClosedError(f"the scorer's thread ended ({type(error).__name__}: {error}): load it again")
             reason.__cause__ = error
         finally:
-            self.queue.close(reason)
+            self.queue.leave(reason)
             runner.close()
 
     def _serve(self, runner: Runner, batch: list[Task]) -> None:
@@ -72,7 +72,10 @@ class Worker:
             self._fail(batch, error)
 
     def _run(self, runner: Runner, batch: list[Task]) -> None:
-        """Run tasks of one recipe. One that does not fit is halved; one that fails runs again by request."""
+        """Run tasks of one recipe. One that does not fit is halved; one that fails runs again by request.
+
+        What the package itself says is wrong, such as layers that cannot be loaded, is so for each of them.
+        """
         started = time.perf_counter()
         error: BaseException
         try:
@@ -82,7 +85,9 @@ class Worker:
         else:
             self._finish(batch, scored, started)
             return
-        parts = _halves(batch) if isinstance(error, DoesNotFit) else _by_request(batch)
+        parts = [batch] if isinstance(error, RerankError) else _by_request(batch)
+        if isinstance(error, DoesNotFit):
+            parts = _halves(batch)
         if len(parts) == 1:
             if isinstance(error, DoesNotFit):
                 message = f"a sequence of {batch[0].tokens} tokens does not fit the device: lower max_length ({error})"
@@ -97,17 +102,20 @@ class Worker:
             self._run(runner, part)
 
     def _finish(self, batch: list[Task], scored: list[LayerScores], started: float) -> None:
-        done = list(zip(batch, scored, strict=True)) if self.cache is None else self.cache.finish(batch, scored)
-        report = Batch(
-            sequences=len(batch),
-            tokens=sum(task.tokens for task in batch),
-            seconds_queued=sum(started - task.request.since for task in batch) / len(batch),
-            seconds_forward=time.perf_counter() - started,
-        )
-        self.counters.count_batch(report)
-        self.queue.fitted()
-        _deliver(done)
-        self.report(report)
+        try:
+            done = list(zip(batch, scored, strict=True)) if self.cache is None else self.cache.finish(batch, scored)
+            report = Batch(
+                sequences=len(batch),
+                tokens=sum(task.tokens for task in batch),
+                seconds_queued=sum(started - task.request.since for task in batch) / len(batch),
+                seconds_forward=time.perf_counter() - started,
+            )
+            self.counters.count_batch(report)
+            self.queue.fitted()
+            _deliver(done)
+            self.report(report)
+        except BaseException as error:  # noqa: BLE001 - it is told to those who have no scores yet, and to no other part
+            self._fail(batch, error)
 
     def _fail(self, batch: list[Task], error: BaseException) -> None:
         if self.cache is not None:
@@ -133,4 +141,7 @@ def _deliver(scored: Iterable[tuple[Task, LayerScores]]) -> None:
     for task, scores in scored:
         by_request[task.request].append((task.position, scores))
     for request, its in by_request.items():
-        request.fill(its)
+        try:
+            request.fill(its)
+        except BaseException as error:  # noqa: BLE001 - a caller that cannot be told fails, and no other
+            request.fail(error)

@@ -12,7 +12,6 @@ from typing import Any
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,7 @@ from bge_rerank_integrations.evaluation.data import counted
 from bge_rerank_integrations.evaluation.figure import draw
 from bge_rerank_integrations.evaluation.metrics import Estimate
 from bge_rerank_integrations.evaluation.rows import QUALITY, Row
+from bge_rerank_integrations.terminal import escape
 
 NARROWEST_NAME, LONGEST_WORD = 14, 24
 """The column of names has at least `NARROWEST_NAME` letters, and does not break words of up to `LONGEST_WORD`."""

@@ -7,12 +7,13 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bge_rerank_integrations import __version__
-from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.evaluation.configurations import Configuration, Loading
 from bge_rerank_integrations.evaluation.data import Dataset, Watch
 from bge_rerank_integrations.evaluation.store import Store
@@ -43,6 +44,8 @@ TEXT_FILES = (
     "merges.txt",
 )
 """The files, besides the weights, that scores depend on."""
+MOST_BYTES = 1 << 30
+"""The size of one of them at most: the largest known has a thirtieth of it."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[M
         digest = hashlib.sha256()
         for path in [path for folder in checkpoint.folders for path in sorted(folder.glob("*"))]:
             if path.is_file() and (path.suffix == ".safetensors" or path.name in TEXT_FILES):
+                _check_size(path)
                 digest.update(path.name.encode())
                 with path.open("rb") as file:
                     while block := file.read(1 << 22):
@@ -136,6 +140,11 @@ def _server(loading: Loading, members: list[Configuration]) -> Model:
         "package": __version__,
     }
     return Model(loading, members, None, settings)
+
+
+def _check_size(path: Path) -> None:
+    if path.name in TEXT_FILES and path.stat().st_size > MOST_BYTES:
+        raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes: this is not a file of a model")
 
 
 def _check(family: Family, options: ScoringOptions) -> None:

@@ -20,6 +20,9 @@ APART = 61
 MOST = 131_072
 """Characters to tokenize at most if the two ends never agree: about a tenth of a second."""
 
+MOST_OF_ALL = 1 << 20
+"""Characters that are tokenized of a text that has hardly any tokens (spaces, say), in a few tenths of a second."""
+
 
 def beginning(text: str, kept: int, tokenize: Callable[[str], list[int]]) -> list[int]:
     """The token ids of a text; of a long text, the first `kept` and at least one more.
@@ -31,7 +34,7 @@ def beginning(text: str, kept: int, tokenize: Callable[[str], list[int]]) -> lis
     size = CHARACTERS_A_TOKEN * (kept + SLACK)
     while size + APART < len(text):
         ids = tokenize(text[: size + APART])
-        if size >= MOST and len(ids) > kept:
+        if (size >= MOST and len(ids) > kept) or size >= MOST_OF_ALL:
             return ids[: kept + 1]
         if len(ids) >= kept + SLACK and ids[: kept + 1] == tokenize(text[:size])[: kept + 1]:
             return ids[: kept + 1]

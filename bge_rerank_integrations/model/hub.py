@@ -83,7 +83,10 @@ def _find_adapted(source: ModelSource, folder: Path, above: tuple[Path, ...]) ->
 def _find_folder(source: ModelSource) -> Path:
     """The folder asked for, fetched if it is the hub's."""
     model = source.model
-    folder = Path(model).expanduser()
+    try:
+        folder = Path(model).expanduser()
+    except RuntimeError as error:
+        raise CheckpointError(f"{model} is not a folder here: there is no such user") from error
     if folder.is_dir():
         return folder
     name = str(model)

@@ -153,6 +153,18 @@ class DecoderInputs:
     query_instruction: str
     passage_instruction: str
 
+    def __post_init__(self) -> None:
+        if self._room < 2:
+            raise OptionError(
+                f"max_length={self.limits.passage} has no room for a query and a passage beside the prompt: use "
+                f"{self.limits.passage + 2 - self._room} or more"
+            )
+
+    @property
+    def _room(self) -> int:
+        """Tokens of query and passage together."""
+        return self.limits.passage + len(self.prompt) - len(self.bos)
+
     def encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
         queries = tokenize(self.tokenizer, [self.query_instruction + query for query, _ in pairs], self.limits.query)
         passages = tokenize(
@@ -161,7 +173,7 @@ class DecoderInputs:
         return [self._join(query, passage) for query, passage in zip(queries, passages, strict=True)]
 
     def _join(self, query: list[int], passage: list[int]) -> TokenSequence:
-        room = self.limits.passage + len(self.prompt) - len(self.bos)
+        room = self._room
         kept_query = query[: min(self.limits.query, room - 1)]
         kept_passage = passage[: min(self.limits.passage, room - len(kept_query))]
         start = len(self.bos) + len(kept_query) + len(self.separator)

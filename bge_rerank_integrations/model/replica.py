@@ -22,6 +22,9 @@ CPU_TOKEN_BUDGET = 2048
 CUDA_TOKEN_BUDGET = 32768
 """The largest; less if there is little memory, see `affordable_tokens`."""
 
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "bad_alloc")
+"""What torch's errors of other classes say: the CPU's allocator, MPS and CUDA, cuBLAS and cuDNN, C++."""
+
 
 class Replica:
     """One copy of the model on one device, used by one thread: the engine's `Runner`."""
@@ -51,26 +54,30 @@ class Replica:
         stored = torch.float32 if self.dtype is torch.int8 else self.dtype
         model = model.to(stored).to_empty(device=self.device).eval().requires_grad_(False)
         load_weights(self.family.checkpoint, model.targets(), self._abandoned)
+        self._check_files()
         self._round_up = self._speed_up(model)
         self.model, self.depth = model, depth
 
     def _deepen(self, depth: int) -> None:
         """Load the layers that a recipe needs, from the same unchanged files as the first ones."""
-        folder = self.family.checkpoint.folder
-        if self.family.checkpoint.file_states() != self._files:
-            raise CheckpointError(
-                f"layers {self.depth + 1} to {depth} are not loaded yet, and the files in {folder} were changed or "
-                "moved since the others were loaded: load the model again, or put the files back"
-            )
+        self._check_files()
         try:
             self._load(depth)
+            return
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise OutOfMemory(
-                f"{depth} layers of {folder} do not fit {self.device} beside the {self.depth} that are in use: "
-                "use a lower cutoff_layer, or load the model with this one"
-            ) from error
+        raise OutOfMemory(  # here, since the handled error would keep the half-loaded model alive
+            f"{depth} layers of {self.family.checkpoint.folder} do not fit {self.device} beside the {self.depth} that "
+            "are in use: use a lower cutoff_layer, or load the model with this one"
+        )
+
+    def _check_files(self) -> None:
+        if self.family.checkpoint.file_states() != self._files:
+            raise CheckpointError(
+                f"the files in {self.family.checkpoint.folder} were changed or moved while the model was in use or "
+                "loaded, and not all of its layers are: load the model again, or put the files back"
+            )
 
     def _speed_up(self, model: RerankModel) -> Callable[[int], int] | None:
         """Replace the model's linear layers by the fastest for device and dtype. Returns `round_up` for `pack`."""
@@ -118,7 +125,9 @@ class Replica:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, on any device: on the CPU, torch says so only in the message."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def affordable_tokens(free: int, dimensions: Dimensions, itemsize: int) -> int:

@@ -46,7 +46,7 @@ FLOORS = (
     ("protocol",),
     ("ranking",),
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
-    ("stats", "textfiles", "words", "other_names", "extras"),
+    ("stats", "textfiles", "words", "other_names", "extras", "terminal"),
     ("guess",),
     ("errors",),
     ("engine", "model", "remote", ""),

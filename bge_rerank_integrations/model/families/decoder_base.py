@@ -17,7 +17,7 @@ from bge_rerank_integrations.model.inputs import DecoderInputs, Limits, tokenize
 from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.model.nn.decoder import DecoderLayer, DecoderShape, DecoderStack
 from bge_rerank_integrations.model.weights import Target
-from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.options import ScoringOptions, whole_number
 from bge_rerank_integrations.prompts import PROMPTS
 
 SEPARATOR = "\n"
@@ -193,14 +193,18 @@ class CutoffFamily(DecoderFamily):
         """The layers to read scores from, in the order asked; the last layer where nothing is asked."""
         if asked is None:
             asked = (self.allowed_cutoffs[-1] if options.cutoff_layer is None else options.cutoff_layer,)
-        if not asked:
+        layers = [asked] if whole_number(asked) is not None else list(asked)
+        if not layers:
             raise OptionError("cutoff_layers is empty: name at least one layer")
-        for layer in asked:
-            if layer not in self.allowed_cutoffs:
-                raise OptionError(
-                    f"cutoff layer {layer!r} is not possible here: use one of {_ranges(self.allowed_cutoffs)}"
-                )
-        return tuple(asked)
+        return tuple(map(self._allowed, layers))
+
+    def _allowed(self, layer: object) -> int:
+        number = whole_number(layer)
+        if number is None or number not in self.allowed_cutoffs:
+            raise OptionError(
+                f"cutoff layer {layer!r} is not possible here: use one of {_ranges(self.allowed_cutoffs)}"
+            )
+        return number
 
 
 class DecoderModel(RerankModel):

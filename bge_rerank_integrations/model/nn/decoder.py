@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bge_rerank_integrations.model.nn.attention import Mask, attend
+from bge_rerank_integrations.model.nn.embedding import embedding
 from bge_rerank_integrations.model.nn.layout import Layout
 from bge_rerank_integrations.model.nn.linear import Linear
 
@@ -55,7 +56,7 @@ class DecoderStack(nn.Module):
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
         self.shape = shape
-        self.words = nn.Embedding(shape.vocabulary, shape.width)
+        self.words = embedding(shape.vocabulary, shape.width)
         self.layers = nn.ModuleList(DecoderLayer(shape, i) for i in range(shape.layers))
         self.norm = RMSNorm(shape)
 

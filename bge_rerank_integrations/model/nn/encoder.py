@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from bge_rerank_integrations.model.nn.attention import Mask, attend
+from bge_rerank_integrations.model.nn.embedding import embedding
 from bge_rerank_integrations.model.nn.layout import Layout
 from bge_rerank_integrations.model.nn.linear import Linear
 
@@ -34,9 +35,9 @@ class EncoderStack(nn.Module):
     def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.shape = shape
-        self.words = nn.Embedding(shape.vocabulary, shape.width)
-        self.positions = nn.Embedding(shape.positions, shape.width)
-        self.types = nn.Embedding(shape.token_types, shape.width)
+        self.words = embedding(shape.vocabulary, shape.width)
+        self.positions = embedding(shape.positions, shape.width)
+        self.types = embedding(shape.token_types, shape.width)
         self.norm = nn.LayerNorm(shape.width, shape.norm_eps)
         self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
 

@@ -8,7 +8,7 @@ import pytest
 
 from bge_rerank_integrations.engine.engine import Engine
 from bge_rerank_integrations.engine.queue import Queue
-from bge_rerank_integrations.engine.work import Recipe
+from bge_rerank_integrations.engine.work import Recipe, Task
 from bge_rerank_integrations.errors import ClosedError
 from tests.unit.engine.conftest import LONG, Adder, hold, request, submit
 
@@ -39,22 +39,23 @@ def test_recipes_do_not_share_batches_and_take_turns(engine_of: Callable[..., En
 def test_a_fault_in_planning_fails_one_request_and_not_the_worker(
     engine_of: Callable[..., Engine], replica: Adder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where it comes after sequences were taken: they must not be lost."""
     engine = engine_of()
-    plan, calls = Queue._next_batch, []
+    plan = Queue._plan
 
-    def faulty(queue: Queue) -> object:
-        calls.append(1)
-        if len(calls) == 2:
-            raise RuntimeError("planning failed")
-        return plan(queue)
+    def faulty(queue: Queue, batch: list[Task]) -> None:
+        plan(queue, batch)
+        if any(task.sequence.ids == [13] for task in batch):
+            raise MemoryError("planning failed")
 
-    monkeypatch.setattr(Queue, "_next_batch", faulty)
+    monkeypatch.setattr(Queue, "_plan", faulty)
     hold(engine, replica)
-    unlucky = submit(engine, [1])
+    unlucky = submit(engine, [13], [14])
     replica.go.set()
-    with pytest.raises(RuntimeError, match="planning failed"):
+    with pytest.raises(MemoryError, match="planning failed"):
         unlucky.future.result(LONG)
     assert submit(engine, [4]).future.result(LONG) == [[4.0]]
+    assert engine.stats().queued_tokens == 0
 
 
 def test_beyond_the_bound_requests_wait_outside(engine_of: Callable[..., Engine], replica: Adder) -> None:
@@ -129,3 +130,52 @@ def test_a_closed_queue_gives_nothing_and_takes_nothing() -> None:
             made.future.result(LONG)
     with pytest.raises(ClosedError, match="load it again"):
         queue.put(request([3]))
+
+
+def test_nobody_is_left_when_the_last_worker_leaves() -> None:
+    """Not even those whose sequences a worker took and never ran."""
+    queue = Queue(100, 1000, 2)
+    lost = request([1], [2])
+    queue.put(lost)
+    assert len(queue.take() or ()) == 1
+    queue.leave(MemoryError("the reason"))
+    with pytest.raises(MemoryError, match="the reason"):
+        lost.future.result(LONG)
+    lost = request([1])
+    queue = Queue(100, 1000, 2)
+    queue.put(lost)
+    assert queue.take() is not None
+    queue.leave(MemoryError("the reason"))
+    assert not lost.future.done()  # the other worker may have it
+    queue.leave()
+    with pytest.raises(ClosedError):
+        lost.future.result(LONG)
+
+
+def test_two_doors() -> None:
+    """The oldest comes in while there is room; the smallest, by a door of its own, while large ones wait outside."""
+    queue = Queue(100, 800, 1)
+    first, large, small, smaller = request([1] * 700), request([1] * 600), request([1] * 9), request([1] * 3)
+    for made in (first, large, small, smaller):
+        queue.put(made)
+    assert [made.admitted.done() for made in (first, large, small, smaller)] == [True, False, True, True]
+    many = [request([1]) for _ in range(100)]
+    for made in many:
+        queue.put(made)
+    assert queue.tokens <= 800
+    assert large.future.cancel()
+    queue.put(request([2]))  # and the others, who came by arrival after it, are let in
+    assert taken(queue) == [[1] * 700]
+
+
+def test_what_has_left_is_forgotten() -> None:
+    """Neither requests that are cancelled outside, nor their numbers, pile up while nothing has room."""
+    queue = Queue(100, 80, 1)
+    queue.put(request([1] * 70))
+    queue.put(request([1] * 60))
+    for _ in range(500):
+        gone = request([1] * 50)
+        queue.put(gone)
+        assert gone.future.cancel()
+    assert len(queue) == 2
+    assert len(queue._by_size) < 100

@@ -44,16 +44,20 @@ def test_callers_are_told_which_sequences_are_scored(engine_of: Callable[..., En
     assert seen == [[1], [0, 2]]  # the longest first
 
 
-def test_a_caller_that_cannot_be_told_is_the_only_one_to_fail(engine_of: Callable[..., Engine]) -> None:
+def test_a_caller_that_cannot_be_told_is_the_only_one_to_fail(engine_of: Callable[..., Engine], replica: Adder) -> None:
     engine = engine_of()
 
     def refuse(indices: list[int]) -> None:
-        raise SystemExit
+        raise MemoryError
 
-    failing = submit(engine, [1], on_scored=refuse)
-    with pytest.raises(SystemExit):
+    hold(engine, replica)
+    before, failing, after = submit(engine, [1]), submit(engine, [2], on_scored=refuse), submit(engine, [3])
+    replica.go.set()
+    with pytest.raises(MemoryError):
         failing.future.result(LONG)
-    assert submit(engine, [2]).future.result(LONG) == [[2.0]]
+    assert before.future.result(LONG) == [[1.0]]
+    assert after.future.result(LONG) == [[3.0]]
+    assert len(replica.batches) == 2  # all three were in one
 
 
 def test_a_hook_that_fails_costs_no_score(engine_of: Callable[..., Engine]) -> None:
