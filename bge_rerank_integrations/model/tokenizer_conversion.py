@@ -49,7 +49,7 @@ def convert_tokenizer(folder: Path, kind: str, tokens: Mapping[str, str], settin
         with tokenizer_errors("not a tokenizer"):
             return convert([folder / name for name in names], tokens, settings)
     except ImportError as error:
-        raise MissingExtraError("protobuf", "convert") from error
+        raise MissingExtraError(["protobuf"], "convert") from error
     except _errors() as error:
         raise CheckpointError(damage(folder / names[0], error)) from error
 

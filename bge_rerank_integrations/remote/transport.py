@@ -17,7 +17,7 @@ try:
     from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
     from tenacity.wait import wait_exponential_jitter
 except ModuleNotFoundError as error:
-    raise MissingExtraError(str(error.name), "remote") from error
+    raise MissingExtraError([str(error.name)], "remote") from error
 
 ATTEMPTS = 6
 """Tries of one request: with waits of half a second, doubled each time, about a quarter of a minute."""
