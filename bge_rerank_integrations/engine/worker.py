@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from traceback import clear_frames
 
 from bge_rerank_integrations.engine.cache import ScoreCache
 from bge_rerank_integrations.engine.queue import Queue
@@ -81,7 +82,7 @@ class Worker:
         try:
             scored = runner.run([task.sequence for task in batch], batch[0].request.recipe)
         except BaseException as caught:  # noqa: BLE001 - any error goes to the callers of this batch
-            error = caught
+            error = _without_locals(caught)
         else:
             self._finish(batch, scored, started)
             return
@@ -97,7 +98,6 @@ class Worker:
         if isinstance(error, DoesNotFit):
             self.queue.shrink(sum(task.tokens for task in batch))
             self.counters.count_out_of_memory()
-        del error  # its traceback would keep the failed batch in memory
         for part in parts:
             self._run(runner, part)
 
@@ -122,6 +122,15 @@ class Worker:
             self.queue.put_back(self.cache.abandon(batch))
         for request in {task.request for task in batch}:
             request.fail(error)
+
+
+def _without_locals(error: BaseException) -> BaseException:
+    """The error, without the tensors of the forward pass, which a caller that keeps it would keep on the device."""
+    linked: BaseException | None = error
+    while linked is not None:
+        clear_frames(linked.__traceback__)
+        linked = linked.__cause__ or linked.__context__
+    return error
 
 
 def _halves(batch: list[Task]) -> list[list[Task]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from bge_rerank_integrations import load_scorer
 from bge_rerank_integrations.engine import queue as queue_module
@@ -265,3 +267,22 @@ def test_of_two_threads_one_ends(engine_of: Callable[..., Engine], monkeypatch: 
             one.future.result(LONG)
     assert other.future.exception(LONG) is None or isinstance(other.future.exception(), ClosedError)
     assert engine.closed
+
+
+def test_an_error_that_a_caller_keeps_holds_no_tensors(device: Device) -> None:
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def fail(sequences: list[TokenSequence]) -> None:
+        tensor = torch.zeros(3)
+        made.append(weakref.ref(tensor))
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise ValueError("outer") from error
+
+    device.before = fail
+    with load_scorer(ENCODER) as scorer:
+        with pytest.raises(ValueError, match="outer") as kept:
+            scorer.score("q", ["a"])
+        assert isinstance(kept.value.__cause__, KeyError)
+        assert [tensor() for tensor in made] == [None]
