@@ -3,8 +3,8 @@
     python -m tests.soak.serve_load --clients 500 --requests 2000
 
 Every client sends its requests one after the other on a connection of its own. Every answer is compared with what the
-scorer gives in this process. Printed: answers, the time in which half and 99 of 100 came, passages a second of both, and
-their ratio. Exit status 1 if an answer is missing or wrong. The clients take their part of the same cores: the ratio is
+scorer gives in this process. Printed: answers, the times in which half and 99 of 100 came, passages a second of both,
+and their ratio. Exit status 1 if an answer is missing or wrong. The clients take their part of the same cores: the ratio is
 that of the server on a machine that it shares with 500 clients.
 """
 
@@ -88,8 +88,8 @@ async def over_http(port: int) -> Ask:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
     async def ask(question: Question) -> Ranking:
-        head = f"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(question.body)}"
-        writer.write(head.encode() + b"\r\n\r\n" + question.body)
+        head = f"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: {len(question.body)}\r\n"
+        writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + question.body)
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
         (length,) = (int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
         body = await reader.readexactly(length)
