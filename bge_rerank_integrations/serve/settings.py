@@ -31,5 +31,9 @@ class ServerSettings:
             value = getattr(self, limit.name)
             if limit.name != "api_key" and (whole_number(value) or 0) < 1:
                 raise OptionError(f"{limit.name}={value!r}: use a whole number of 1 or more")
-        if self.api_key is not None and (not self.api_key.strip() or not self.api_key.isprintable()):
-            raise OptionError("the API key is empty or has characters that no header can carry: use printable ones")
+        key = self.api_key
+        if key is not None and not (key.strip() == key != "" and key.isascii() and key.isprintable()):
+            raise OptionError(
+                "the API key is empty, begins or ends with a space, or has characters that no header can carry: use "
+                "printable ASCII"
+            )

@@ -4,7 +4,7 @@
 
 Every client sends its requests one after the other on a connection of its own. Every answer is compared with what the
 scorer gives in this process. Printed: answers, the times in which half and 99 of 100 came, passages a second of both,
-and their ratio. Exit status 1 if an answer is missing or wrong. The clients take their part of the same cores: the ratio is
+and their ratio. Exit status 1 if an answer is missing or wrong. The clients take their part of the cores: the ratio is
 that of the server on a machine that it shares with 500 clients.
 """
 
