@@ -123,8 +123,7 @@ async def rerank(body: AnyRequest, request: Request, service: ServiceNow) -> Res
     """Texts by relevance, as TEI has it; with `documents` instead of `texts`, as Cohere has it."""
     if isinstance(body, RerankRequest):
         return await _rerank(body, request, service, version="2")
-    scorer = service.models.get(body.model)
-    check_texts("texts", body.query, body.prompt, body.texts, service.settings)
+    scorer = _scorer(body, "texts", request, service)
     body.check()
     ranked = await _ranked(scorer, body, request)
     if body.return_text:
@@ -186,8 +185,7 @@ async def metrics(service: ServiceNow) -> Response:
 
 
 async def _rerank(body: RerankRequest, request: Request, service: Service, version: str) -> Response:
-    scorer = service.models.get(body.model)
-    check_texts("documents", body.query, body.prompt, body.texts, service.settings)
+    scorer = _scorer(body, "documents", request, service)
     body.check(scorer.options.max_length)
     results: list[dict[str, Any]] = [
         {"index": index, "relevance_score": score} for index, score in await _ranked(scorer, body, request, body.top_n)
@@ -201,10 +199,17 @@ async def _rerank(body: RerankRequest, request: Request, service: Service, versi
     return Answer({"id": str(uuid.uuid4()), "model": name, "results": results, "meta": meta})
 
 
+def _scorer(body: TEIRequest | RerankRequest, name: str, request: Request, service: Service) -> ScorerProtocol:
+    """The model that is asked, after a look at how much is asked of it."""
+    request.state.texts = len(body.texts)  # for the access log, refused or not
+    scorer = service.models.get(body.model)
+    check_texts(name, body.query, body.prompt, body.texts, service.settings)
+    return scorer
+
+
 async def _ranked(
     scorer: ScorerProtocol, body: TEIRequest | RerankRequest, request: Request, top_n: int | None = None
 ) -> list[Ranked]:
-    request.state.texts = len(body.texts)
     request.state.stats = partial(stats_of, scorer)
     work = ranking(
         scorer,
