@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ELSEWHERE = ("pip install", "bge-rerank bench", "jupyter nbconvert")
-"""Shell blocks with one of these are not run here: CI runs what installs, and a benchmark takes minutes."""
+ELSEWHERE = ("pip install", "bge-rerank bench", "jupyter nbconvert", "docker ", "serve BAAI/", "=BAAI/")
+"""Shell blocks with one of these are not run here: CI runs what installs, a benchmark takes minutes,
+and some need a model of the hub or a daemon."""
 
 
 def examples(language: str) -> list[object]:

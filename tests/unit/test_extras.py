@@ -18,6 +18,7 @@ DOORS = {
     "cli": "from bge_rerank_integrations.__main__ import main; main()",
     "demo": "import bge_rerank_integrations.demo.show",
     "evaluate": "import bge_rerank_integrations.evaluation",
+    "serve": "import bge_rerank_integrations.serve",
 }
 
 

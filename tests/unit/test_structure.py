@@ -18,6 +18,7 @@ FLOORS = (
     ("__main__",),
     ("cli*",),
     ("bench*", "evaluation*", "demo*"),
+    ("serve*",),
     ("langchain", "llama_index", "flag*"),
     ("adapter_fields",),
     ("lazy",),

@@ -141,6 +141,6 @@ class Family(ABC):
         for option, value in foreign_options(options, self.options).items():
             known = ", ".join(sorted(self.options)) or "none of its own"
             raise OptionError(
-                f"{option}={value!r} is not an option of the {self.name} family, which {self.checkpoint.folder} is of "
+                f"{option}={value!r} is not an option of the {self.name} family, which this model is of "
                 f"(options of this family: {known})"
             )
