@@ -23,6 +23,7 @@ NEEDS_AN_EXTRA = {
     "evaluation",
     "remote.scorer",
     "remote.transport",
+    "serve",
 }
 """What must not import without extras; the command line is tried afterwards, with its own."""
 
