@@ -95,6 +95,9 @@ class Queue:
             if request.sequences:
                 self._unsettled[request.future] = request
                 request.number = next(self._numbers)
+                if len(self._by_size) > 2 * len(self._outside) + 64:  # most have left: forget them
+                    self._by_size = [(one.tokens, number) for number, one in self._outside.items()]
+                    heapify(self._by_size)
                 heappush(self._by_size, (request.tokens, request.number))
                 self._outside[request.number] = request
                 self._admit()
@@ -197,9 +200,6 @@ class Queue:
 
     def _smallest(self) -> Request:
         """The smallest request outside, of equal ones the oldest."""
-        if len(self._by_size) > 2 * len(self._outside) + 64:  # most have left: forget them
-            self._by_size = [(request.tokens, number) for number, request in self._outside.items()]
-            heapify(self._by_size)
         while self._by_size[0][1] not in self._outside:
             heappop(self._by_size)
         return self._outside[self._by_size[0][1]]

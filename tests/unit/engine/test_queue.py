@@ -179,3 +179,8 @@ def test_what_has_left_is_forgotten() -> None:
         assert gone.future.cancel()
     assert len(queue) == 2
     assert len(queue._by_size) < 100
+    queue = Queue(100, 80, 1)
+    for _ in range(500):
+        queue.put(request([1]))
+        assert queue.take()
+    assert len(queue._by_size) < 100
