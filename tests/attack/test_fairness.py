@@ -26,10 +26,10 @@ def batches_until(device: Device, ids: list[int], since: int) -> int:
 @pytest.mark.parametrize("bulk", [4, 8])
 def test_a_pair_among_bulk_callers_is_in_one_of_the_next_batches(bulk: int, device: Device) -> None:
     """The queue is full: bulk callers stand inside and outside."""
-    with load_scorer(ENCODER, token_budget=256, max_queued_tokens=20_000) as scorer:
+    with load_scorer(ENCODER, token_budget=256, max_queued_tokens=4_000) as scorer:
         (tiny,) = scorer._inputs.encode([("tiny", "pair")])
         device.hold()
-        texts = [[f"text {i} of caller {caller}" for i in range(1500)] for caller in range(bulk)]
+        texts = [[f"text {i} of caller {caller}" for i in range(300)] for caller in range(bulk)]
         callers = [in_thread(lambda mine=mine: scorer.score("bulk", mine)) for mine in texts]
         while scorer.stats().queued_requests < bulk:
             pass
