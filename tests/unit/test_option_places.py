@@ -18,8 +18,8 @@ from tests.unit.test_structure import MODULES
 
 WRITTEN = ("options", "loading")
 USED = ("scorer", "model.inputs", "model.families.*")
-OTHER_INTERFACES = ("flag*", "cli*", "other_names")
-"""The publisher's arguments, the commands' words, and what others call the options: chosen by hand."""
+OTHER_INTERFACES = ("flag*", "cli*", "serve*", "other_names")
+"""The publisher's arguments, the words of commands and requests, and what others call the options: chosen by hand."""
 OTHER_MEANINGS = {
     "prompt": ("model.sentence_transformers",),  # a key of its files
     # of attention's logits; of a workload; what a ranking's scores are shown on, where a scorer says it
