@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from bge_rerank_integrations.stats import Batch, Counters
 
@@ -18,19 +19,19 @@ class Hook:
     def __init__(self, call: Callable[[Batch], object], counters: Counters) -> None:
         self._call = call
         self._counters = counters
-        self._reports: deque[Batch | None] = deque()
-        self._changed = threading.Condition()
+        self._reports: SimpleQueue[Batch | None] = SimpleQueue()
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def __call__(self, report: Batch | None) -> None:
-        """Queue a report; returns at once. None ends the thread after the reports before it."""
-        with self._changed:
-            if len(self._reports) >= MOST_WAITING:
-                self._reports.popleft()
+    def __call__(self, report: Batch) -> None:
+        """Queue a report; returns at once."""
+        if self._reports.qsize() >= MOST_WAITING:
+            with suppress(Empty):
+                self._reports.get_nowait()
                 self._counters.count_dropped_report()
-            self._reports.append(report)
-            self._changed.notify()
-            if self._thread is None and report is not None:
+        self._reports.put(report)
+        with self._starting:
+            if self._thread is None:
                 thread = threading.Thread(target=self._work, name="bge-rerank-hook", daemon=True)
                 try:
                     thread.start()
@@ -41,18 +42,13 @@ class Hook:
 
     def close(self, seconds: float) -> None:
         """Let the hook have the reports that wait, and wait for it, but no longer than `seconds`."""
+        self._reports.put(None)
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            self(None)
             thread.join(seconds)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._reports)
-                report = self._reports.popleft()
-            if report is None:
-                return
+        while (report := self._reports.get()) is not None:
             try:
                 self._call(report)
             except BaseException as error:  # noqa: BLE001 - a hook that fails must not change anyone's scores

@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from heapq import heapify, heappop, heappush
 from itertools import count
+from queue import SimpleQueue
 
 from bge_rerank_integrations.engine.work import LayerScores, Recipe, Request, Task, settle
 from bge_rerank_integrations.errors import ClosedError
@@ -57,7 +58,10 @@ class Queue:
         self._numbers = count()
         self._turns: OrderedDict[Recipe, OrderedDict[Hashable, deque[Request]]] = OrderedDict()
         self._unsettled: dict[Future[list[LayerScores]], Request] = {}
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        """What idle workers wait for. One that comes later hears it, too, as it would not hear a condition: the garbage
+        collector may close a queue in its own worker's thread, just before that waits."""
         self._closed = False
 
     @property
@@ -72,7 +76,7 @@ class Queue:
 
     @token_budget.setter
     def token_budget(self, tokens: int) -> None:
-        with self._changed:
+        with self._lock:
             self._budget = self._full_budget = tokens
 
     @property
@@ -81,13 +85,13 @@ class Queue:
 
     def __len__(self) -> int:
         """Requests that wait, inside and outside."""
-        with self._changed:
+        with self._lock:
             return sum(1 for request in self._unsettled.values() if request.waiting)
 
     def put(self, request: Request) -> None:
         """Queue a request; its `admitted` is done when it is inside."""
         request.future.add_done_callback(self._forget)  # which holds no request: it is free without the collector
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise ClosedError("this scorer was closed: load it again")
             if request.future.done():
@@ -107,8 +111,10 @@ class Queue:
 
     def take(self) -> list[Task] | None:
         """The next batch, longest sequence first, once there is one; None when the queue was closed."""
-        with self._changed:
-            while not self._closed:
+        while True:
+            with self._lock:
+                if self._closed:
+                    return None
                 batch: list[Task] = []
                 try:
                     self._admit()
@@ -118,14 +124,14 @@ class Queue:
                     continue
                 if batch:
                     return batch
-                if not self._turns:  # else what was first in turn had been cancelled
-                    self._changed.wait()
-            return None
+                if self._turns:
+                    continue  # what was first in turn had been cancelled
+            self._bell.get()
 
     def put_back(self, tasks: Iterable[Task]) -> None:
         """Queue tasks again that were taken and not run."""
         late = []
-        with self._changed:
+        with self._lock:
             for task in tasks:
                 request = task.request
                 if self._closed:
@@ -135,13 +141,13 @@ class Queue:
                         self._stand(request)
                     request.waiting.append(task.position)
                     self._inside[request.door] += task.tokens
-            self._changed.notify_all()
+            self._ring()
         for request in late:
             request.fail(ClosedError(_CLOSED))
 
     def shrink(self, failed_tokens: int) -> None:
         """A batch of this many tokens did not fit the device's memory: use at most half as many for some time."""
-        with self._changed:
+        with self._lock:
             self._budget = max(1, min(self._budget, failed_tokens // 2))
             self._good_batches = 0
             if self._raised:  # what fails again is tried less often
@@ -150,7 +156,7 @@ class Queue:
 
     def fitted(self) -> None:
         """A batch ran: after some of them in a row batches may be larger again, up to what was asked for."""
-        with self._changed:
+        with self._lock:
             full = self._budget == self._full_budget
             if full and self._patience == BATCHES_TO_RECOVER:
                 return
@@ -167,22 +173,26 @@ class Queue:
 
     def close(self, error: BaseException | None = None) -> None:
         """Take nothing more; what waits fails, with the error given or a `ClosedError`."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             waiting = [request for request in self._unsettled.values() if request.waiting]
             self._turns.clear()
-            self._changed.notify_all()
+            self._ring()
         for request in waiting:
             request.fail(error or ClosedError(_CLOSED))
 
     def leave(self, error: BaseException | None = None) -> None:
         """A worker ends, and so does the queue. When the last one is gone, nobody is left without an answer."""
         self.close(error)
-        with self._changed:
+        with self._lock:
             self._present -= 1
             left = [] if self._present else list(self._unsettled.values())
         for request in left:
             request.fail(error or ClosedError(_CLOSED))
+
+    def _ring(self) -> None:
+        while self._bell.qsize() < self._workers:
+            self._bell.put(None)
 
     def _admit(self) -> None:
         if not self._turns:
@@ -209,7 +219,7 @@ class Queue:
         request.door = door
         self._inside[door] += request.tokens
         del self._outside[request.number]
-        self._changed.notify_all()
+        self._ring()
         settle(request.admitted.set_result, None)
 
     def _stand(self, request: Request) -> None:
@@ -218,14 +228,14 @@ class Queue:
 
     def _forget(self, future: Future[list[LayerScores]]) -> None:
         """A request is settled: none of it waits any more. It is skipped when its turn comes."""
-        with self._changed:
+        with self._lock:
             request = self._unsettled.pop(future, None)
             if request is None:
                 return
             if self._outside.pop(request.number, None) is None:
                 self._inside[request.door] -= sum(len(request.sequences[index].ids) for index in request.waiting)
             request.waiting.clear()
-            self._changed.notify_all()
+            self._ring()
 
     def _drop(self, batch: list[Task], error: BaseException) -> None:
         """Planning a batch failed: give the error to those who are in it, or to the next in turn."""

@@ -118,6 +118,23 @@ def test_a_hook_may_close_the_scorer() -> None:
     assert closed.wait(LONG)
     with pytest.raises(ClosedError):
         scorer.score("q", ["a"])
+    for thread in threading.enumerate():
+        if thread.name == "bge-rerank-hook":
+            thread.join(LONG)
+            assert not thread.is_alive()
+
+
+def test_a_queue_that_closes_just_before_its_worker_waits() -> None:
+    """As the garbage collector may do it, in the worker's own thread: the worker must not wait for ever."""
+    queue = Queue(100, 1000, 1)
+    real = queue._plan
+
+    def closing(batch: list[Task]) -> None:
+        real(batch)
+        queue.close()
+
+    queue._plan = closing  # type: ignore[method-assign]
+    assert in_thread(queue.take)() is None
 
 
 def test_a_hook_for_which_there_is_no_thread_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

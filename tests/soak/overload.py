@@ -4,8 +4,11 @@
 
 One scorer for each family, each shared by threads, two event loops and both adapters, with random requests. First the
 throughput is found, then twice as much is asked for. Every answer is compared with what a single caller gets; refusals
-must be `QueueFull` or `Timeout`. Printed each minute: answers, refusals, memory, threads. Exit status 1 if anything was
-wrong, or memory or threads grew.
+must be `QueueFull` or `Timeout`. Printed each minute: answers, refusals, memory, threads.
+
+Then, for a quarter of the time, single pairs are asked for among callers of 20,000 pairs each, and the table of their
+waiting times is printed, which docs/service.md has. Exit status 1 if an answer was wrong by more than 1e-4, or memory
+grew.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from bge_rerank_integrations.errors import QueueFull, Timeout
 from bge_rerank_integrations.langchain import BGERerank as Compressor
 from bge_rerank_integrations.llama_index import BGERerank as Postprocessor
 from tests.conftest import CHECKPOINTS, FAMILIES
+from tests.soak import among_bulk
 
 THREADS = 16
 PATIENCE = 2.0
@@ -247,7 +251,8 @@ def main() -> int:
     assert settled is not None
     growth = sorted(readings)[len(readings) // 2 :][0] - settled[0]
     print(f"memory grew by {growth / 2**20:.1f} MB; {tally.faults[:5]}")
-    return 1 if tally.counts["fault"] or growth > GROWTH or not tally.counts["right"] or not all(calm) else 0
+    wrong = tally.counts["fault"] or growth > GROWTH or not tally.counts["right"] or not all(calm)
+    return 1 if among_bulk.run(minutes / 4) or wrong else 0
 
 
 if __name__ == "__main__":
