@@ -15,6 +15,7 @@ import torch
 from bge_rerank_integrations.engine.engine import Engine
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.cores import usable_cores
 from bge_rerank_integrations.model.devices import choose_devices, choose_dtype, dtype_name
 from bge_rerank_integrations.model.families import family_class, find_family
 from bge_rerank_integrations.model.families.base import Family
@@ -183,7 +184,11 @@ def _load(source: ModelSource, placement: Placement, settings: EngineSettings, o
     with ExitStack() as undo:
         abandoned = Event()
         undo.callback(abandoned.set)
-        makers = [partial(Replica, found.family, device, found.dtype, depth, abandoned) for device in found.devices]
+        on_cpus = [device for device in found.devices if device.type == "cpu"]
+        cores = max(1, usable_cores() // max(1, len(on_cpus)))
+        makers = [
+            partial(Replica, found.family, device, found.dtype, cores, depth, abandoned) for device in found.devices
+        ]
         engine = Engine(makers, settings)
         undo.callback(engine.close)
         reload = partial(_load, source, placement, settings)

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bge_rerank_integrations import Scorer, load_scorer
+from bge_rerank_integrations import Scorer, load_scorer, loading
 
 PARITY = Path(__file__).parent / "parity"
 CHECKPOINTS = PARITY / "checkpoints"
@@ -50,6 +50,12 @@ def scorers() -> Iterator[Callable[[str], Scorer]]:
 @pytest.fixture
 def encoder(scorers: Callable[[str], Scorer]) -> Scorer:
     return scorers("encoder")
+
+
+@pytest.fixture
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scorers that the test loads have one worker: while that is held, all else waits."""
+    monkeypatch.setattr(loading, "usable_cores", lambda: 1)
 
 
 class Copy:

@@ -39,8 +39,6 @@ class Ours:
             raise ValueError(f"batches of {batch} pairs: this package fills its batches by tokens, so give no number")
         dtype = self.rounds or dtype
         self.scorer = load_scorer(folder, devices=device, dtype=dtype)
-        for worker in self.scorer._core.engine.workers:
-            worker.report = lambda _: end_helpers()  # called in the worker's thread, which has these OpenMP threads
 
     def score(self, pairs: list[tuple[str, str]]) -> list[float]:
         return self.scorer.score_pairs(pairs)

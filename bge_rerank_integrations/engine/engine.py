@@ -1,4 +1,4 @@
-"""One worker thread for each device loads a model and owns it. Callers give it token sequences and get a future.
+"""Worker threads run the models: one for each GPU, one for each core of a CPU. Callers hand in tokens and get a future.
 
 Requests that wait at the same time share batches. This does not change scores: a packed sequence sees only itself.
 """
@@ -9,12 +9,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from bge_rerank_integrations.engine.cache import ScoreCache
 from bge_rerank_integrations.engine.hook import Hook
 from bge_rerank_integrations.engine.queue import Queue
+from bge_rerank_integrations.engine.sharing import Sharing
 from bge_rerank_integrations.engine.work import Request, Runner
 from bge_rerank_integrations.engine.worker import Worker
 from bge_rerank_integrations.errors import ClosedError, RerankError
@@ -33,36 +35,45 @@ class Engine:
     def __init__(self, makers: Sequence[Callable[[], Runner]], settings: EngineSettings) -> None:
         """
         Args:
-            makers: one for each runner, called in the thread that will run it. Each thread that computes has OpenMP
-                threads of its own. If there are more of them than cores, they sleep between operations: one pair took
-                13% longer when another thread had loaded the model.
+            makers: one for each runner, called in the thread of its first worker.
         """
         self.settings = settings
         self.counters = Counters()
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bge-rerank-tokenize")  # starts on first use
-        self._queue = Queue(settings.token_budget or 1, settings.max_queued_tokens, len(makers))
+        self._queue = Queue(settings.token_budget or 1, settings.max_queued_tokens)
         self._cache = ScoreCache(settings.cache_size) if settings.cache_size else None
         self._process = os.getpid()
         self._busy: set[int] = set()
         """Threads that are in a call."""
         hook = None if settings.on_batch is None else Hook(settings.on_batch, self.counters)
-        report = hook or (lambda _: None)
-        self.workers = [Worker(make, self._queue, self._cache, self.counters, report) for make in makers]
-        threads = [
-            threading.Thread(target=worker.work, name=f"bge-rerank-{i}", daemon=True)
-            for i, worker in enumerate(self.workers)
-        ]
+        self._report = hook or (lambda _: None)
+        self.workers: list[Worker] = []
+        self._threads: list[threading.Thread] = []
         # runs when the engine is garbage-collected and at exit; holds no reference to the engine itself
-        self._finalizer = weakref.finalize(self, _stop, self._process, self._queue, threads, self._tokenizing, hook)
-        for thread in threads:
-            thread.start()
+        self._finalizer = weakref.finalize(
+            self, _stop, self._process, self._queue, self._threads, self._tokenizing, hook
+        )
+        self._queue.enter(len(makers))
         try:
-            runners = [worker.loaded.result() for worker in self.workers]
+            runners = [loading.result() for loading in self._start(makers)]
         except BaseException:
             self._queue.close()  # the finalizer waits for what still loads: torch aborts if Python ends meanwhile
             raise
         if settings.token_budget is None:
             self._queue.token_budget = min(runner.token_budget() for runner in runners)
+        more = [partial(_same, runner) for runner in runners for _ in range(runner.workers - 1)]
+        self._queue.enter(len(more), Sharing() if more and len(runners) == 1 else None)
+        self._start(more)
+
+    def _start(self, makers: Sequence[Callable[[], Runner]]) -> list[Future[Runner]]:
+        """A worker for each; returns their runners."""
+        new = [Worker(make, self._queue, self._cache, self.counters, self._report) for make in makers]
+        self.workers += new
+        for worker in new:
+            name = f"bge-rerank-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=worker.work, name=name, daemon=True))
+            self._threads[-1].start()
+        return [worker.loaded for worker in new]
 
     def submit(self, request: Request) -> None:
         """Queue a request; its future will hold scores for each sequence, or the error of the batch that failed."""
@@ -133,6 +144,10 @@ class Engine:
             cache_hits=self._cache.hits if self._cache else 0,
             cache_misses=self._cache.misses if self._cache else 0,
         )
+
+
+def _same(runner: Runner) -> Runner:
+    return runner
 
 
 def _stop(

@@ -16,9 +16,11 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import chain, count
 from queue import SimpleQueue
+from typing import NamedTuple
 
+from bge_rerank_integrations.engine.sharing import Choice, Sharing, Way
 from bge_rerank_integrations.engine.work import LayerScores, Recipe, Request, Task, settle
 from bge_rerank_integrations.errors import ClosedError
 
@@ -31,16 +33,23 @@ BATCHES_TO_RECOVER = 16
 """After this many batches in a row that fitted, batches may be larger again."""
 
 
+class Taken(NamedTuple):
+    """A batch for a worker."""
+
+    tasks: list[Task]
+    choice: Choice | None = None
+    """How to compute it, if it is part of too little work for all workers; otherwise side by side."""
+
+
 class Queue:
     """What waits, and the limit on it. Any number of threads may use it."""
 
-    def __init__(self, token_budget: int, max_tokens: int, workers: int) -> None:
+    def __init__(self, token_budget: int, max_tokens: int) -> None:
         """
         Args:
             token_budget: tokens in a batch at most; a longer sequence is a batch of its own.
             max_tokens: tokens that may wait inside. A request that has no room waits outside; one that is larger than
                 this waits until nothing else that came before it is left.
-            workers: how many devices share the work; each `leave`s once.
         """
         self.max_tokens = max_tokens
         self._for_small = max_tokens // SMALL_PART
@@ -48,7 +57,8 @@ class Queue:
         self._good_batches = 0
         self._patience = BATCHES_TO_RECOVER
         self._raised = False
-        self._workers = self._present = workers
+        self._workers = self._idle = 0
+        self._sharing: Sharing | None = None
         self._inside = [0, 0]
         """Tokens that wait, by the door through which their request came."""
         self._outside: dict[int, Request] = {}
@@ -109,8 +119,20 @@ class Queue:
         settle(request.admitted.set_result, None)
         request.fill(())
 
-    def take(self) -> list[Task] | None:
+    def enter(self, workers: int, sharing: Sharing | None = None) -> None:
+        """So many workers come: each takes batches and `leave`s once.
+
+        Args:
+            sharing: chooses the way for work that is too little for all of them; None: always side by side.
+        """
+        with self._lock:
+            self._workers += workers
+            self._sharing = sharing
+
+    def take(self) -> Taken | None:
         """The next batch, longest sequence first, once there is one; None when the queue was closed."""
+        with self._lock:
+            self._idle += 1
         while True:
             with self._lock:
                 if self._closed:
@@ -118,15 +140,22 @@ class Queue:
                 batch: list[Task] = []
                 try:
                     self._admit()
-                    self._plan(batch)
+                    choice = self._choose()
+                    self._plan(batch, choice)
                 except BaseException as error:  # noqa: BLE001 - no error here may end the worker, or lose a task
                     self._drop(batch, error)
                     continue
                 if batch:
-                    return batch
+                    self._idle -= 1
+                    return Taken(batch, choice)
                 if self._turns:
                     continue  # what was first in turn had been cancelled
             self._bell.get()
+
+    def measured(self, choice: Choice, tokens: int, seconds: float) -> None:
+        """What a worker took for a batch of such a choice."""
+        if self._sharing is not None:
+            self._sharing.measured(choice, tokens, seconds)
 
     def put_back(self, tasks: Iterable[Task]) -> None:
         """Queue tasks again that were taken and not run."""
@@ -185,8 +214,8 @@ class Queue:
         """A worker ends, and so does the queue. When the last one is gone, nobody is left without an answer."""
         self.close(error)
         with self._lock:
-            self._present -= 1
-            left = [] if self._present else list(self._unsettled.values())
+            self._workers -= 1
+            left = [] if self._workers else list(self._unsettled.values())
         for request in left:
             request.fail(error or ClosedError(_CLOSED))
 
@@ -253,12 +282,26 @@ class Queue:
         for request in hit:
             request.fail(error)
 
-    def _plan(self, batch: list[Task]) -> None:
+    def _choose(self) -> Choice | None:
+        """How to compute what waits, if nothing else runs and it is fewer sequences than there are workers."""
+        if self._sharing is None or self._idle < self._workers:
+            return None
+        lengths: list[int] = []
+        for callers in self._turns.values():
+            for request in chain.from_iterable(callers.values()):
+                if len(lengths) + len(request.waiting) >= self._workers:
+                    return None
+                lengths += [len(request.sequences[index].ids) for index in request.waiting]
+        return self._sharing.choose(lengths) if lengths else None
+
+    def _plan(self, batch: list[Task], choice: Choice | None) -> None:
         """Add one sequence of each caller in turn, of the recipe whose turn it is; none if all were cancelled."""
         if not self._turns:
             return
         recipe, callers = next(iter(self._turns.items()))
-        budget = min(self._budget, -(-self.tokens // self._workers))  # leave a share for the other devices
+        budget = self._budget
+        if choice is None or choice.way is Way.SPLIT:
+            budget = min(budget, -(-self.tokens // self._workers))  # leave a share for the other workers
         tokens = 0
         while callers:
             caller, requests = next(iter(callers.items()))

@@ -57,16 +57,25 @@ class Recipe:
 
 
 class Runner(Protocol):
-    """Turns a batch into scores: one copy of a model on one device, used by one thread."""
+    """Turns batches into scores: one copy of a model on one device."""
+
+    workers: int
+    """How many threads may run batches at the same time. Each enters first, and leaves at the end."""
+
+    def enter(self) -> None:
+        """This thread will run batches."""
 
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
         """Scores for each sequence, in the order given; `DoesNotFit` if the device's memory is too small."""
 
-    def token_budget(self) -> int:
-        """How many tokens it can take at once."""
+    def run_whole(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
+        """As `run`, with what the device has for all workers. Asked for only if there are several."""
 
-    def close(self) -> None:
-        """Free the device."""
+    def token_budget(self) -> int:
+        """How many tokens a worker can take at once."""
+
+    def leave(self) -> None:
+        """This thread runs nothing more; when the last one leaves, the device is freed."""
 
 
 class DoesNotFit(Exception):

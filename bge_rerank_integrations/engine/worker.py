@@ -1,4 +1,4 @@
-"""A device's thread: it loads the model, then runs batches until the queue closes.
+"""A thread that runs batches until the queue closes. The first one of each device loads the model.
 
 An error in a batch goes to the callers of that batch, and the loop goes on. If the loop itself ends, the queue closes
 with the reason, and no caller waits for ever.
@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from traceback import clear_frames
 
 from bge_rerank_integrations.engine.cache import ScoreCache
-from bge_rerank_integrations.engine.queue import Queue
-from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Request, Runner, Task
+from bge_rerank_integrations.engine.queue import Queue, Taken
+from bge_rerank_integrations.engine.sharing import Way
+from bge_rerank_integrations.engine.work import (
+    DoesNotFit,
+    LayerScores,
+    Recipe,
+    Request,
+    Runner,
+    Task,
+    TokenSequence,
+)
 from bge_rerank_integrations.errors import ClosedError, OutOfMemory, RerankError
 from bge_rerank_integrations.stats import Batch, Counters
 
+Run = Callable[[Sequence[TokenSequence], Recipe], list[LayerScores]]
+
 
 class Worker:
-    """What a thread does with one runner: make it, run batches on it, close it."""
+    """What a thread does with a runner: make it, or get it from another worker, and run batches on it."""
 
     def __init__(
         self,
@@ -48,31 +59,39 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - any error goes to the caller that loads
             self.loaded.set_exception(error)
             return
+        runner.enter()
         self.loaded.set_result(runner)
         reason: BaseException | None = None
         try:
-            while (batch := self.queue.take()) is not None:
-                self._serve(runner, batch)
-                del batch  # otherwise its requests stay in memory until the next one comes
+            while (taken := self.queue.take()) is not None:
+                self._serve(runner, taken)
+                del taken  # otherwise its requests stay in memory until the next one comes
         except BaseException as error:  # noqa: BLE001 - nothing above catches it; all who wait get it
             reason = ClosedError(f"the scorer's thread ended ({type(error).__name__}: {error}): load it again")
             reason.__cause__ = error
         finally:
             self.queue.leave(reason)
-            runner.close()
+            runner.leave()
 
-    def _serve(self, runner: Runner, batch: list[Task]) -> None:
-        tasks = batch
+    def _serve(self, runner: Runner, taken: Taken) -> None:
+        tasks = taken.tasks
         try:
             if self.cache is not None:
-                known, tasks = self.cache.claim(batch)
+                known, tasks = self.cache.claim(tasks)
                 _deliver(known)
-            if tasks:
-                self._run(runner, tasks)
+            if not tasks:
+                return
+            if taken.choice is None:
+                self._run(runner.run, tasks)
+                return
+            started = time.perf_counter()
+            self._run(runner.run_whole if taken.choice.way is Way.WHOLE else runner.run, tasks)
+            tokens = sum(task.tokens for task in tasks)
+            self.queue.measured(taken.choice, tokens, time.perf_counter() - started)
         except BaseException as error:  # noqa: BLE001 - any error goes to the callers of this batch
-            self._fail(batch, error)
+            self._fail(taken.tasks, error)
 
-    def _run(self, runner: Runner, batch: list[Task]) -> None:
+    def _run(self, run: Run, batch: list[Task]) -> None:
         """Run tasks of one recipe. One that does not fit is halved; one that fails runs again by request.
 
         What the package itself says is wrong, such as layers that cannot be loaded, is so for each of them.
@@ -80,7 +99,7 @@ class Worker:
         started = time.perf_counter()
         error: BaseException
         try:
-            scored = runner.run([task.sequence for task in batch], batch[0].request.recipe)
+            scored = run([task.sequence for task in batch], batch[0].request.recipe)
         except BaseException as caught:  # noqa: BLE001 - any error goes to the callers of this batch
             error = _without_locals(caught)
         else:
@@ -99,7 +118,7 @@ class Worker:
             self.queue.shrink(sum(task.tokens for task in batch))
             self.counters.count_out_of_memory()
         for part in parts:
-            self._run(runner, part)
+            self._run(run, part)
 
     def _finish(self, batch: list[Task], scored: list[LayerScores], started: float) -> None:
         try:

@@ -1,15 +1,21 @@
-"""One copy of a model on one device: loaded, made fast for it, and run."""
+"""One copy of a model on one device: loaded, made fast for it, and run.
+
+On a CPU several threads run it at the same time, each with one core: batches side by side need not wait for each other
+after every operation, and keep to their own cores' caches.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from threading import Event
+from functools import partial
+from threading import Event, Lock
 
 import torch
 
 from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Recipe, TokenSequence
 from bge_rerank_integrations.errors import CheckpointError, OutOfMemory
+from bge_rerank_integrations.model.cores import use_cores, with_cores
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
 from bge_rerank_integrations.model.nn.int8 import Int8Linear, check_int8
 from bge_rerank_integrations.model.nn.linear import replace_linears
@@ -27,11 +33,14 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "bad
 
 
 class Replica:
-    """One copy of the model on one device, used by one thread: the engine's `Runner`."""
+    """One copy of the model on one device: the engine's `Runner`."""
 
-    def __init__(self, family: Family, device: torch.device, dtype: torch.dtype, depth: int, abandoned: Event) -> None:
+    def __init__(
+        self, family: Family, device: torch.device, dtype: torch.dtype, cores: int, depth: int, abandoned: Event
+    ) -> None:
         """
         Args:
+            cores: on a CPU, how many to use; each has a worker.
             depth: how many layers to load; more are loaded when a recipe needs them.
             abandoned: set when no caller waits for the model any more; loading then stops at the next tensor.
         """
@@ -39,9 +48,13 @@ class Replica:
         self.family = family
         self.device = device
         self.dtype = dtype
+        self.workers = cores if device.type == "cpu" else 1
+        self._present = 0
+        self._cores = cores
+        self._lock = Lock()
         self.model: RerankModel | None = None
         self._files = family.checkpoint.file_states()
-        self._load(depth)
+        with_cores(cores, partial(self._load, depth))
 
     def _load(self, depth: int) -> None:
         """Load `depth` layers. A model with fewer layers stays in use until this is done, or if it fails."""
@@ -60,9 +73,11 @@ class Replica:
 
     def _deepen(self, depth: int) -> None:
         """Load the layers that a recipe needs, from the same unchanged files as the first ones."""
+        if depth <= self.depth:  # another worker has loaded them meanwhile
+            return
         self._check_files()
         try:
-            self._load(depth)
+            with_cores(self._cores, partial(self._load, depth))
             return
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -89,10 +104,22 @@ class Replica:
             return None
         return round_up
 
+    def enter(self) -> None:
+        """See `Runner.enter`."""
+        with self._lock:
+            self._present += 1
+        if self.device.type == "cpu":
+            use_cores(1)
+
+    def run_whole(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
+        """See `Runner.run_whole`."""
+        return with_cores(self._cores, partial(self.run, sequences, recipe))
+
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
         """See `Runner.run`."""
         if (depth := recipe.depth(self.family.dimensions.layers)) > self.depth:
-            self._deepen(depth)
+            with self._lock:
+                self._deepen(depth)
         try:
             return self._run(sequences, recipe)
         except (MemoryError, RuntimeError) as error:
@@ -116,8 +143,12 @@ class Replica:
         free, _ = torch.cuda.mem_get_info(self.device)
         return affordable_tokens(free, self.family.dimensions, self.dtype.itemsize)
 
-    def close(self) -> None:
-        """Free the device's memory."""
+    def leave(self) -> None:
+        """See `Runner.leave`."""
+        with self._lock:
+            self._present -= 1
+            if self._present:
+                return
         self.model = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

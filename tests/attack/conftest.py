@@ -46,7 +46,7 @@ class Device:
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+def device(one_core: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     found = Device(monkeypatch)
     yield found
     found.go.set()

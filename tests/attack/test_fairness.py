@@ -12,10 +12,9 @@ import pytest
 from bge_rerank_integrations import load_scorer
 from bge_rerank_integrations.engine import queue as queue_module
 from bge_rerank_integrations.engine.engine import Engine
-from bge_rerank_integrations.engine.queue import Queue
 from bge_rerank_integrations.engine.work import Recipe, Request, TokenSequence
 from tests.attack.conftest import ENCODER, Device, in_thread
-from tests.unit.engine.conftest import LONG, Adder, hold, request, submit
+from tests.unit.engine.conftest import LONG, Adder, hold, queue_of, request, submit
 
 
 def batches_until(device: Device, ids: list[int], since: int) -> int:
@@ -67,7 +66,7 @@ def test_ten_pairs_among_requests_of_any_size(
 
 def test_one_large_request_among_ever_more_small_ones() -> None:
     """Nor do small ones that keep coming hold up a large one, which leads the line."""
-    queue = Queue(100, 800, 1)
+    queue = queue_of(100, 800, 1)
     large = request(*[[7] * 10] * 60)
     queue.put(request(*[[1] * 10] * 70))
     queue.put(large)
@@ -79,11 +78,11 @@ def test_one_large_request_among_ever_more_small_ones() -> None:
 
 
 def test_recipes_take_turns() -> None:
-    queue = Queue(10, 10_000, 1)
+    queue = queue_of(10, 10_000, 1)
     for layer in range(20):
         for _ in range(5):
             queue.put(request(*[[1] * 5] * 4, recipe=Recipe(cutoffs=(layer,))))
-    seen = [taken[0].request.recipe for _ in range(20) if (taken := queue.take())]
+    seen = [taken.tasks[0].request.recipe for _ in range(20) if (taken := queue.take())]
     assert len(set(seen)) == 20
 
 
@@ -109,7 +108,7 @@ def lines_of(work: Callable[[], Any]) -> int:
 
 def steps(waiting: int, max_tokens: int) -> list[int]:
     """Of one batch, one arrival, one cancellation; with so many callers of three sequences each."""
-    queue = Queue(300, max_tokens, 1)
+    queue = queue_of(300, max_tokens, 1)
     requests = [Request([TokenSequence([1] * 10, (0, 10))] * 3, Recipe()) for _ in range(waiting)]
     for one in requests:
         queue.put(one)

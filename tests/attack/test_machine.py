@@ -51,8 +51,12 @@ STEPS = count()
 class Runner:
     """Scores a sequence by the sum of its ids and its layer; fails where it holds poison or memory is short."""
 
-    def __init__(self, machine: Attacks) -> None:
+    def __init__(self, machine: Attacks, workers: int) -> None:
         self.machine = machine
+        self.workers = workers
+
+    def enter(self) -> None:
+        pass
 
     def token_budget(self) -> int:
         return 64
@@ -68,7 +72,10 @@ class Runner:
                 raise SystemExit(f"exit in {sequence.ids}")
         return [[score(sequence.ids, recipe)] for sequence in sequences]
 
-    def close(self) -> None:
+    def run_whole(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
+        return self.run(sequences, recipe)
+
+    def leave(self) -> None:
         pass
 
 
@@ -161,13 +168,18 @@ class Attacks(RuleBasedStateMachine):
         self.looping.start()
         self.pool = ThreadPoolExecutor(12)
 
-    @initialize(workers=st.integers(1, 2), cache=st.sampled_from([0, 8]), limit=st.sampled_from([20, 200, 10**6]))
-    def load(self, workers: int, cache: int, limit: int) -> None:
+    @initialize(
+        devices=st.integers(1, 2),
+        workers=st.integers(1, 3),
+        cache=st.sampled_from([0, 8]),
+        limit=st.sampled_from([20, 200, 10**6]),
+    )
+    def load(self, devices: int, workers: int, cache: int, limit: int) -> None:
         self.handles = handles()
         self.settings = EngineSettings(
             token_budget=64, cache_size=cache, max_queued_tokens=limit, on_batch=lambda _: 1 // 0
         )
-        self.makers = [lambda: Runner(self) for _ in range(workers)]
+        self.makers = [lambda: Runner(self, workers) for _ in range(devices)]
         self.engine = Engine(self.makers, self.settings)
 
     @rule(ids=SEVERAL, recipe=RECIPES, caller=st.integers(0, 5))
@@ -297,7 +309,7 @@ class Attacks(RuleBasedStateMachine):
             self.wait()
             if self.engine is not None:
                 self.settled(self.engine)
-            assert len(threads() - self.threads) <= 2 + 4 + 1  # workers, tokenizers, hook
+            assert len(threads() - self.threads) <= 2 * 3 + 4 + 1  # workers, tokenizers, hook
         else:
             for one in self.asked:
                 if one.future.done():

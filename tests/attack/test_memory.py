@@ -68,7 +68,7 @@ def test_a_moment_without_memory_is_over_after_some_batches(engine_of: Callable[
 
 
 def test_what_fails_again_and_again_is_tried_less_and_less_often() -> None:
-    queue = Queue(1024, 10**6, 1)
+    queue = Queue(1024, 10**6)
     batches_between = []
     for _ in range(6):
         queue.shrink(1024)

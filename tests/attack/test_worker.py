@@ -16,11 +16,12 @@ from bge_rerank_integrations.engine import queue as queue_module
 from bge_rerank_integrations.engine import worker as worker_module
 from bge_rerank_integrations.engine.engine import Engine
 from bge_rerank_integrations.engine.queue import Queue
+from bge_rerank_integrations.engine.sharing import Choice
 from bge_rerank_integrations.engine.work import Request, Task, TokenSequence
 from bge_rerank_integrations.errors import ClosedError, RerankError
 from bge_rerank_integrations.stats import Counters
 from tests.attack.conftest import ENCODER, Device, in_thread
-from tests.unit.engine.conftest import LONG, Adder, hold, submit
+from tests.unit.engine.conftest import LONG, Adder, hold, queue_of, submit
 
 RAISED = [
     SystemExit(3),
@@ -53,7 +54,7 @@ def test_a_hook_that_raises_costs_nobody_a_score(error: BaseException) -> None:
         assert len(in_thread(lambda: scorer.score("q", ["a"]))()) == 1
         assert len(in_thread(lambda: scorer.score("q", ["b", "c"]))()) == 2
         assert not scorer.closed
-    assert len(seen) == scorer.stats().hook_errors == 2
+    assert len(seen) == scorer.stats().hook_errors == scorer.stats().batches
 
 
 @pytest.mark.parametrize("error", RAISED, ids=name)
@@ -126,11 +127,11 @@ def test_a_hook_may_close_the_scorer() -> None:
 
 def test_a_queue_that_closes_just_before_its_worker_waits() -> None:
     """As the garbage collector may do it, in the worker's own thread: the worker must not wait for ever."""
-    queue = Queue(100, 1000, 1)
+    queue = queue_of(100, 1000, 1)
     real = queue._plan
 
-    def closing(batch: list[Task]) -> None:
-        real(batch)
+    def closing(batch: list[Task], choice: Choice | None) -> None:
+        real(batch, choice)
         queue.close()
 
     queue._plan = closing  # type: ignore[method-assign]

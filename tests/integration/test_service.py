@@ -136,7 +136,7 @@ class Held:
         monkeypatch.setattr(Replica, "run", run)
 
 
-async def test_a_cancelled_caller_takes_nobody_along(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cancelled_caller_takes_nobody_along(one_core: None, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
     with load_scorer(ENCODER) as scorer:
         first = asyncio.create_task(scorer.ascore("q", ["first"]))
@@ -152,7 +152,7 @@ async def test_a_cancelled_caller_takes_nobody_along(monkeypatch: pytest.MonkeyP
         assert scorer.stats().tokens == sum(len(s.ids) for s in scorer._inputs.encode([("q", "first"), ("q", "stays")]))
 
 
-def test_close_in_mid_flight_answers_everyone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_in_mid_flight_answers_everyone(one_core: None, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
     scorer = load_scorer(ENCODER)
     with ThreadPoolExecutor(3) as threads:
@@ -169,7 +169,7 @@ def test_close_in_mid_flight_answers_everyone(monkeypatch: pytest.MonkeyPatch) -
         closing.result(LONG)
 
 
-def test_back_pressure_and_timeouts_tell_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_back_pressure_and_timeouts_tell_their_numbers(one_core: None, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
     with load_scorer(ENCODER, max_queued_tokens=20, timeout=LONG) as scorer, ThreadPoolExecutor(3) as threads:
         short = scorer.with_timeout(0.2)

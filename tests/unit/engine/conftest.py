@@ -9,6 +9,7 @@ from queue import SimpleQueue
 import pytest
 
 from bge_rerank_integrations.engine.engine import Engine
+from bge_rerank_integrations.engine.queue import Queue
 from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Recipe, Request, TokenSequence
 from bge_rerank_integrations.options import EngineSettings
 
@@ -18,7 +19,12 @@ LONG = 60  # seconds no test should ever wait
 class Adder:
     """Scores a sequence by the sum of its ids; records batches; a test may hold it and make it fail."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+        self.entered = 0
+        self.present: set[threading.Thread] = set()
+        self.whole: list[list[list[int]]] = []
+        """Batches that were run with what there is for all workers."""
         self.batches: list[list[list[int]]] = []
         self.go = threading.Event()
         self.go.set()
@@ -33,6 +39,14 @@ class Adder:
     def token_budget(self) -> int:
         return self.budget
 
+    def enter(self) -> None:
+        self.entered += 1
+        self.present.add(threading.current_thread())
+
+    def run_whole(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
+        self.whole.append([sequence.ids for sequence in sequences])
+        return self.run(sequences, recipe)
+
     def run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
         self.started.set()
         self.running_in.append(threading.current_thread())
@@ -46,8 +60,15 @@ class Adder:
             raise RuntimeError(f"cannot score {self.fail_on}")
         return [[float(sum(i)), *map(float, recipe.cutoffs)] for i in ids]
 
-    def close(self) -> None:
-        self.closed = True
+    def leave(self) -> None:
+        self.present.remove(threading.current_thread())
+        self.closed = not self.present
+
+
+def queue_of(token_budget: int, max_tokens: int, workers: int) -> Queue:
+    queue = Queue(token_budget, max_tokens)
+    queue.enter(workers)
+    return queue
 
 
 def request(*ids: list[int], recipe: Recipe | None = None, **options: object) -> Request:

@@ -8,9 +8,10 @@ import pytest
 
 from bge_rerank_integrations.engine.engine import Engine
 from bge_rerank_integrations.engine.queue import Queue
+from bge_rerank_integrations.engine.sharing import Choice
 from bge_rerank_integrations.engine.work import Recipe, Task
 from bge_rerank_integrations.errors import ClosedError
-from tests.unit.engine.conftest import LONG, Adder, hold, request, submit
+from tests.unit.engine.conftest import LONG, Adder, hold, queue_of, request, submit
 
 
 def test_requests_that_wait_share_batches_in_turn(engine_of: Callable[..., Engine], replica: Adder) -> None:
@@ -43,8 +44,8 @@ def test_a_fault_in_planning_fails_one_request_and_not_the_worker(
     engine = engine_of()
     plan = Queue._plan
 
-    def faulty(queue: Queue, batch: list[Task]) -> None:
-        plan(queue, batch)
+    def faulty(queue: Queue, batch: list[Task], choice: Choice | None) -> None:
+        plan(queue, batch, choice)
         if any(task.sequence.ids == [13] for task in batch):
             raise MemoryError("planning failed")
 
@@ -78,11 +79,11 @@ def test_beyond_the_bound_requests_wait_outside(engine_of: Callable[..., Engine]
 def taken(queue: Queue) -> list[list[int]]:
     batch = queue.take()
     assert batch is not None
-    return [task.sequence.ids for task in batch]
+    return [task.sequence.ids for task in batch.tasks]
 
 
 def test_a_batch_holds_what_the_budget_allows_and_one_longer_sequence_goes_alone() -> None:
-    queue = Queue(4, 1000, 1)
+    queue = queue_of(4, 1000, 1)
     queue.put(request([1] * 9, [2] * 2, [3] * 2, [4]))
     assert queue.tokens == 14
     assert taken(queue) == [[1] * 9]
@@ -92,31 +93,31 @@ def test_a_batch_holds_what_the_budget_allows_and_one_longer_sequence_goes_alone
 
 
 def test_several_devices_leave_each_other_their_share() -> None:
-    queue = Queue(100, 1000, 2)
+    queue = queue_of(100, 1000, 2)
     queue.put(request([1], [2], [3], [4]))
     assert [len(taken(queue)) for _ in range(3)] == [2, 1, 1]
 
 
 def test_a_batch_that_did_not_fit_halves_the_budget_and_never_to_nothing() -> None:
-    queue = Queue(100, 1000, 1)
+    queue = queue_of(100, 1000, 1)
     for failed, budget in ((80, 40), (200, 40), (9, 4), (1, 1)):
         queue.shrink(failed)
         assert queue.token_budget == budget
 
 
 def test_what_is_put_back_is_taken_again() -> None:
-    queue = Queue(100, 1000, 1)
+    queue = queue_of(100, 1000, 1)
     made = request([1], [2, 2])
     queue.put(made)
     batch = queue.take()
     assert batch is not None
-    queue.put_back(batch)
+    queue.put_back(batch.tasks)
     assert queue.tokens == 3
     assert taken(queue) == [[2, 2], [1]]
 
 
 def test_a_closed_queue_gives_nothing_and_takes_nothing() -> None:
-    queue = Queue(100, 1000, 1)
+    queue = queue_of(100, 1000, 1)
     running, waiting = request([1]), request([2])
     queue.put(running)
     batch = queue.take()
@@ -124,7 +125,7 @@ def test_a_closed_queue_gives_nothing_and_takes_nothing() -> None:
     queue.put(waiting)
     queue.close()
     assert queue.take() is None
-    queue.put_back(batch)
+    queue.put_back(batch.tasks)
     for made in (running, waiting):
         with pytest.raises(ClosedError, match="closed before this request was scored"):
             made.future.result(LONG)
@@ -134,15 +135,15 @@ def test_a_closed_queue_gives_nothing_and_takes_nothing() -> None:
 
 def test_nobody_is_left_when_the_last_worker_leaves() -> None:
     """Not even those whose sequences a worker took and never ran."""
-    queue = Queue(100, 1000, 2)
+    queue = queue_of(100, 1000, 2)
     lost = request([1], [2])
     queue.put(lost)
-    assert len(queue.take() or ()) == 1
+    assert taken(queue) == [[1]]
     queue.leave(MemoryError("the reason"))
     with pytest.raises(MemoryError, match="the reason"):
         lost.future.result(LONG)
     lost = request([1])
-    queue = Queue(100, 1000, 2)
+    queue = queue_of(100, 1000, 2)
     queue.put(lost)
     assert queue.take() is not None
     queue.leave(MemoryError("the reason"))
@@ -154,7 +155,7 @@ def test_nobody_is_left_when_the_last_worker_leaves() -> None:
 
 def test_two_doors() -> None:
     """The oldest comes in while there is room; the smallest, by a door of its own, while large ones wait outside."""
-    queue = Queue(100, 800, 1)
+    queue = queue_of(100, 800, 1)
     first, large, small, smaller = request([1] * 700), request([1] * 600), request([1] * 9), request([1] * 3)
     for made in (first, large, small, smaller):
         queue.put(made)
@@ -170,7 +171,7 @@ def test_two_doors() -> None:
 
 def test_what_has_left_is_forgotten() -> None:
     """Neither requests that are cancelled outside, nor their numbers, pile up while nothing has room."""
-    queue = Queue(100, 80, 1)
+    queue = queue_of(100, 80, 1)
     queue.put(request([1] * 70))
     queue.put(request([1] * 60))
     for _ in range(500):
@@ -179,7 +180,7 @@ def test_what_has_left_is_forgotten() -> None:
         assert gone.future.cancel()
     assert len(queue) == 2
     assert len(queue._by_size) < 100
-    queue = Queue(100, 80, 1)
+    queue = queue_of(100, 80, 1)
     for _ in range(500):
         queue.put(request([1]))
         assert queue.take()
