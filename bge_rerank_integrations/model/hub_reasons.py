@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from bge_rerank_integrations.errors import HubError
 
-
 STATUSES = {
     401: ("wants a token, or another one", "Check token=, HF_TOKEN or `hf auth login`"),
     403: ("refuses it", "Check whether the token may read it, and whether a firewall is on the way"),
@@ -33,8 +32,10 @@ def address_of(endpoint: str) -> str:
     except ValueError:  # brackets that do not close, a port that is too large
         known = False
     if not known:
-        shown = re.sub(r"//[^/\s@]+@", "//", endpoint)
-        raise HubError(f"HF_ENDPOINT={shown!r} is not an address: write one like https://hf-mirror.com, with its scheme")
+        given = re.sub(r"[^/\s@]+@", "", endpoint)
+        raise HubError(
+            f"HF_ENDPOINT={given!r} is not an address: write one like https://hf-mirror.com, with its scheme"
+        )
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")

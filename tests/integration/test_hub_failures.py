@@ -296,6 +296,13 @@ def test_what_is_no_address_is_shown_as_it_was_given(endpoint: str, fetch: Calla
     assert str(raised.value) == wanted
 
 
+def test_a_password_in_what_is_no_address_is_not_shown(fetch: Callable[..., Path]) -> None:
+    for endpoint in ("me:secret@hf-mirror.com", "https//me:secret@hf-mirror.com"):
+        with pytest.raises(HubError, match=r"hf-mirror\.com' is not an address") as raised:
+            fetch(hub(endpoint))
+        assert "secret" not in str(raised.value)
+
+
 def test_an_endpoint_from_the_environment_that_is_no_address() -> None:
     """Nothing of huggingface_hub's own complains first."""
     for endpoint in ("hf-mirror.com", "http://127.0.0.1:99999"):
