@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from threading import Event
 from typing import Any
@@ -33,6 +33,7 @@ from bge_rerank_integrations.options import (
     names,
     pick,
 )
+from bge_rerank_integrations.remote.dialects import DIALECTS
 from bge_rerank_integrations.scorer import Core, Scorer
 from bge_rerank_integrations.stats import Batch
 
@@ -122,7 +123,11 @@ def is_address(model: object) -> bool:
 
 def _connect(given: Mapping[str, Any]) -> Any:
     """A scorer by a server. Options that it cannot have are refused, rather than left without effect."""
-    own = ("model", "timeout", "scale")
+    server, options, settings = pick(ServerSource, given), pick(ScoringOptions, given), pick(EngineSettings, given)
+    if server.dialect is None:
+        raise OptionError(f"{given['model']} is the address of a server: say what it speaks, such as dialect='tei'")
+    sent = DIALECTS[server.dialect].options if server.dialect in DIALECTS else ()
+    own = ("model", "timeout", "scale", *sent)
     set_too = [
         option.name
         for group in (ModelSource, Placement, EngineSettings, ScoringOptions)
@@ -135,9 +140,6 @@ def _connect(given: Mapping[str, Any]) -> Any:
             f"{', '.join(set_too)} cannot be chosen from here for {given['model']}: what a server reads, and how it "
             "scores, is set at the server"
         )
-    server, options, settings = pick(ServerSource, given), pick(ScoringOptions, given), pick(EngineSettings, given)
-    if server.dialect is None:
-        raise OptionError(f"{given['model']} is the address of a server: say what it speaks, such as dialect='tei'")
     from bge_rerank_integrations.remote.scorer import RemoteScorer
 
     return RemoteScorer(
@@ -146,8 +148,8 @@ def _connect(given: Mapping[str, Any]) -> Any:
         api_key=server.api_key,
         served_model=server.served_model,
         concurrency=server.concurrency,
-        scale=options.scale,
         timeout=settings.timeout,
+        **asdict(options),
     )
 
 
