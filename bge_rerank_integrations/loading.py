@@ -81,7 +81,8 @@ def load_scorer(
         token: for private and gated models; None: the one in `HF_TOKEN` or of `hf auth login`. It is neither shown nor
             pickled.
         dialect, served_model, api_key, concurrency: for a server, see `options.ServerSource`. Of the other options only
-            `scale` and `timeout` can be chosen then; the rest is set at the server.
+            `scale` and `timeout` can be chosen then, and with dialect "bge-rerank" what its requests can set; the rest
+            is set at the server.
         devices: such as "cpu" or "cuda:0", or a list of them, for one copy of the model on each; None: the first GPU,
             or the CPU if there is none. 0 is "cuda:0", and a `torch.device` is taken too.
         dtype: "float32", "float16", "bfloat16", or torch's own; "auto": float32 on the CPU, half precision on a GPU.

@@ -122,8 +122,8 @@ class ServerSource:
     """How a server is talked to, where `model` is its address."""
 
     dialect: str | None = None
-    """What its requests and answers are: "tei", "vllm", "infinity", "sglang", "llamacpp", "cohere", "jina", "voyage",
-    "xinference" or "litellm"."""
+    """What its requests and answers are: "bge-rerank" (`bge-rerank serve`), "tei", "vllm", "infinity", "sglang",
+    "llamacpp", "cohere", "jina", "voyage", "xinference" or "litellm"."""
     served_model: str | None = None
     """The model's name at the server, where it has several."""
     api_key: str | None = field(default=None, repr=False)

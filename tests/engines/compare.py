@@ -21,20 +21,27 @@ TEXTS = [
 ]
 
 
+def texts_for(dialect: str) -> list[str]:
+    """Those that the engine reads as far as this package does: llama.cpp does not cut long ones."""
+    return [text for text in TEXTS if dialect != "llamacpp" or len(text) < 1000]
+
+
 def largest_difference(url: str, dialect: str, scale: Scale, model: str = "demo") -> float:
     """Between the engine's scores and those in process, of the same model.
 
     Args:
         model: the name of one that comes with this package, or a folder: what the engine serves.
     """
+    texts = texts_for(dialect)
     with load_scorer(model, scale=scale) as ours:
-        expected = ours.score(QUERY, TEXTS)
+        expected = ours.score(QUERY, texts)
     with RemoteScorer(url, dialect=dialect, scale=scale, timeout=120) as remote:
-        found = remote.score(QUERY, TEXTS)
+        found = remote.score(QUERY, texts)
     return max(abs(one - other) for one, other in zip(expected, found, strict=True))
 
 
 if __name__ == "__main__":
     url, dialect, *model = sys.argv[1:]
     for scale in DIALECTS[dialect].scales:
-        print(f"{dialect}, {scale}: {len(TEXTS)} texts, at most {largest_difference(url, dialect, scale, *model):.1e}")
+        most = largest_difference(url, dialect, scale, *model)
+        print(f"{dialect}, {scale}: {len(texts_for(dialect))} texts, at most {most:.1e}")
