@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bge_rerank_integrations.errors import ClosedError, OptionError, RemoteError, Timeout
-from bge_rerank_integrations.options import Scale, ScoringOptions, changed, whole_number
+from bge_rerank_integrations.options import Scale, ScoringOptions, changed, check_api_key, checked_timeout, whole_number
 from bge_rerank_integrations.protocol import Progress
 from bge_rerank_integrations.ranking import (
     Pair,
@@ -81,6 +81,8 @@ class RemoteScorer:
         """
         if (whole_number(concurrency) or 0) < 1:
             raise OptionError(f"concurrency={concurrency!r}: use a whole number of 1 or more")
+        check_api_key(api_key)
+        timeout = checked_timeout(timeout)
         self._dialect = find_dialect(dialect, scale, served_model)
         self._options = _checked(changed(ScoringOptions(), {"scale": scale, **options}), dialect, self._dialect)
         self._server = Server(_checked_address(url, self._dialect), dialect, served_model, timeout, concurrency)
@@ -293,7 +295,7 @@ class RemoteScorer:
 
     def _connected(self) -> Transport:
         if self._transport is None:
-            self._transport = Transport(self._server.url, self._api_key, self._server.concurrency)
+            self._transport = Transport(self._server.url, self._api_key, self._server.concurrency, self._server.timeout)
             assert self._thread is not None
             self._thread.on_stop(self._transport.close)
         return self._transport
@@ -322,7 +324,13 @@ def _checked_address(url: str, dialect: Dialect) -> str:
     """Without what would be shown though it is secret, or sent twice."""
     if not url.startswith(("http://", "https://")):
         raise OptionError(f"{url!r} is not an address: it begins with http:// or https://")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        complete = bool(parts.hostname) and " " not in parts.netloc and parts.port != 0
+    except ValueError:  # a port that is none, or brackets without an address in them
+        complete = False
+    if not complete:
+        raise OptionError(f"{url!r} is not an address: give it as http://HOST or http://HOST:PORT")
     if parts.username is not None or parts.query or parts.fragment:
         raise OptionError(
             f"the address of {parts.hostname} has a user, a query or a fragment, which logs would show: give scheme, "

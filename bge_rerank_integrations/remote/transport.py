@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -44,10 +45,15 @@ class Busy(Exception):
 class Transport:
     """Requests to one server; made and used in one event loop."""
 
-    def __init__(self, url: str, api_key: str | None, concurrency: int) -> None:
+    def __init__(self, url: str, api_key: str | None, concurrency: int, seconds: float | None) -> None:
+        """
+        Args:
+            seconds: how long a call may take; connecting takes half of it at most, so that there is a reason to tell.
+        """
+        connect = CONNECT_SECONDS if seconds is None else min(CONNECT_SECONDS, seconds / 2)
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None)
+        timeout = httpx.Timeout(READ_SECONDS, connect=connect, pool=None)
         self._url = url
         self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout)
         self._in_flight = asyncio.Semaphore(concurrency)
@@ -184,4 +190,14 @@ def _reason(error: httpx.TransportError) -> str:
         return "the answer does not come"
     if isinstance(error, httpx.UnsupportedProtocol):
         return "the address must begin with http:// or https://"
-    return str(error) or type(error).__name__
+    return _system_reason(error) or str(error) or type(error).__name__
+
+
+def _system_reason(error: BaseException | None) -> str | None:
+    """What the operating system said, below what says only that every address failed."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return os.strerror(error.errno) if error.errno > 0 else error.strerror  # below 0: of a host's name
+        several: tuple[BaseException, ...] = getattr(error, "exceptions", ())  # a group: one for each address
+        error = several[0] if several else error.__cause__ or error.__context__
+    return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from bge_rerank_integrations import Scorer
+from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.errors import OptionError, RemoteError, Timeout
+from bge_rerank_integrations.langchain import BGERerank
 from bge_rerank_integrations.remote import transport
 from bge_rerank_integrations.remote.dialects import DIALECTS
 from bge_rerank_integrations.remote.scorer import RemoteScorer
@@ -45,16 +48,31 @@ def test_nobody_listens_and_the_deadline_comes_first(unused_tcp_port: int) -> No
     url = f"http://127.0.0.1:{unused_tcp_port}"
     with (
         scorer_of(url, "tei", timeout=0.3) as scorer,
-        pytest.raises(Timeout, match=r"within 0\.3 s\. Last: .*/rerank cannot be reached: .*"),
+        pytest.raises(Timeout, match=r"within 0\.3 s\. Last: .*/rerank cannot be reached: Connection refused"),
     ):
         scorer.score("q", ["a"])
 
 
+def test_a_host_that_does_not_answer() -> None:
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):  # as many as it lets wait, and more: the next packets are dropped
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        with (
+            scorer_of(f"http://127.0.0.1:{full.getsockname()[1]}", "tei", timeout=0.5) as scorer,
+            pytest.raises(Timeout, match=r"within 0\.5 s\. Last: .* cannot be reached: it does not answer"),
+        ):
+            scorer.score("q", ["a"])
+
+
 def test_a_host_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "WAIT", lambda state: 0.0)
-    assert "http://no.such.host.invalid:8080/rerank cannot be reached: " in told(
-        "http://no.such.host.invalid:8080", "tei"
-    )
+    said = told("http://no.such.host.invalid:8080", "tei")
+    assert said.startswith("http://no.such.host.invalid:8080/rerank cannot be reached: ")
+    assert "attempts" not in said
 
 
 @pytest.mark.parametrize(
@@ -67,6 +85,12 @@ def test_a_host_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://user:secret@127.0.0.1:1", "tei", "the key as api_key="),
         ("http://127.0.0.1:1?key=secret", "tei", "the key as api_key="),
         ("ftp://127.0.0.1:1", "tei", "begins with http"),
+        ("http://", "tei", "give it as http://HOST or http://HOST:PORT"),
+        ("http://:8080", "tei", "give it as"),
+        ("http://127.0.0.1:99999", "tei", "give it as"),
+        ("http://127.0.0.1:port", "tei", "give it as"),
+        ("http://[::1", "tei", "give it as"),
+        ("http://a host", "tei", "give it as"),
     ],
 )
 def test_an_address_that_cannot_be(url: str, dialect: str, said: str) -> None:
@@ -116,6 +140,24 @@ def test_a_wrong_key(encoder: Scorer, given: str | None) -> None:
         assert "another-key" not in said
         with scorer_of(url, "tei", api_key=KEY) as scorer:
             assert len(scorer.score("q", ["a", "b"])) == 2
+
+
+@pytest.mark.parametrize("given", ["line break\n", "", " ", "ключ", 1])
+def test_a_key_that_no_header_carries(given: Any) -> None:
+    for make in (
+        lambda: scorer_of("http://127.0.0.1:1", "tei", api_key=given),
+        lambda: load_scorer("http://127.0.0.1:1", dialect="tei", api_key=given),
+        lambda: BGERerank(model="http://127.0.0.1:1", dialect="tei", api_key=given).rerank("q", ["a"]),
+    ):
+        with pytest.raises(OptionError, match="api_key") as caught:
+            make()
+        assert "break" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [0, -1, "soon"])
+def test_a_deadline_that_cannot_be(given: Any) -> None:
+    with pytest.raises(OptionError, match=f"timeout={given!r}"):
+        scorer_of("http://127.0.0.1:1", "tei", timeout=given)
 
 
 def test_a_model_that_the_server_does_not_have(encoder: Scorer) -> None:
