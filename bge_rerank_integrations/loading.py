@@ -126,7 +126,7 @@ def _connect(given: Mapping[str, Any]) -> Any:
     """A scorer by a server. Options that it cannot have are refused, rather than left without effect."""
     server, options, settings = pick(ServerSource, given), pick(ScoringOptions, given), pick(EngineSettings, given)
     if server.dialect is None:
-        raise OptionError(f"{given['model']} is the address of a server: say what it speaks, such as dialect='tei'")
+        raise OptionError("model is the address of a server: say what it speaks, such as dialect='tei'")
     sent = DIALECTS[server.dialect].options if server.dialect in DIALECTS else ()
     own = ("model", "timeout", "scale", *sent)
     set_too = [
@@ -138,8 +138,8 @@ def _connect(given: Mapping[str, Any]) -> Any:
     ]
     if set_too:
         raise OptionError(
-            f"{', '.join(set_too)} cannot be chosen from here for {given['model']}: what a server reads, and how it "
-            "scores, is set at the server"
+            f"{', '.join(set_too)} cannot be chosen from here, since model is the address of a server: what it reads, "
+            "and how it scores, is set there"
         )
     from bge_rerank_integrations.remote.scorer import RemoteScorer
 

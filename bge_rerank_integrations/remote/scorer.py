@@ -322,6 +322,11 @@ def _checked(options: ScoringOptions, name: str, dialect: Dialect) -> ScoringOpt
 
 def _checked_address(url: str, dialect: Dialect) -> str:
     """Without what would be shown though it is secret, or sent twice."""
+    if any(mark in url for mark in "@?#"):
+        raise OptionError(
+            "the address has a user, a query or a fragment, which logs would show: give scheme, host and port alone, "
+            "and the key as api_key="
+        )
     if not url.startswith(("http://", "https://")):
         raise OptionError(f"{url!r} is not an address: it begins with http:// or https://")
     try:
@@ -331,11 +336,6 @@ def _checked_address(url: str, dialect: Dialect) -> str:
         complete = False
     if not complete:
         raise OptionError(f"{url!r} is not an address: give it as http://HOST or http://HOST:PORT")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise OptionError(
-            f"the address of {parts.hostname} has a user, a query or a fragment, which logs would show: give scheme, "
-            "host and port alone, and the key as api_key="
-        )
     path = parts.path.rstrip("/")
     if path and (dialect.path.startswith(f"{path}/") or path.endswith(dialect.path)):
         raise OptionError(f"{url!r}: leave out {path!r}, since {dialect.path} is added for each request")

@@ -280,6 +280,10 @@ def test_load_scorer_takes_an_address(serve: Callable[..., Server]) -> None:
         load_scorer(server.url)
     with pytest.raises(OptionError, match="devices, max_length cannot be chosen from here"):
         load_scorer(server.url, dialect="tei", max_length=128, devices="cpu")
+    for wrong in ({}, {"dialect": "tei", "max_length": 128}):
+        with pytest.raises(OptionError) as caught:
+            load_scorer("http://user:secret@127.0.0.1:1", **wrong)
+        assert "secret" not in str(caught.value)
     with pytest.raises(OptionError, match="'demo' is not the address of a server"):
         load_scorer("demo", dialect="tei")
 

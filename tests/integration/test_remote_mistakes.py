@@ -83,6 +83,7 @@ def test_a_host_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://127.0.0.1:1/v1/rerank/", "vllm", "leave out '/v1/rerank'"),
         ("http://127.0.0.1:1/behind/a/proxy/v2/rerank", "cohere", "leave out '/behind/a/proxy/v2/rerank'"),
         ("http://user:secret@127.0.0.1:1", "tei", "the key as api_key="),
+        ("http://user:secret@127.0.0.1:port", "tei", "the key as api_key="),
         ("http://127.0.0.1:1?key=secret", "tei", "the key as api_key="),
         ("ftp://127.0.0.1:1", "tei", "begins with http"),
         ("http://", "tei", "give it as http://HOST or http://HOST:PORT"),
