@@ -1,9 +1,9 @@
-# bge-rerank serve, for CPUs; for GPUs: --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128
+# bge-rerank serve, for CPUs; for GPUs: --build-arg TORCH_INDEX=https://pypi.org/simple
 FROM python:3.12-slim
 
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
-RUN useradd --create-home rerank && install -d -o rerank /models
+RUN useradd --uid 1000 --create-home rerank && install -d -o rerank /models
 WORKDIR /app
 COPY constraints.txt .
 RUN grep '^torch==' constraints.txt > torch.txt \
@@ -12,7 +12,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY bge_rerank_integrations bge_rerank_integrations
 RUN pip install --no-cache-dir -c constraints.txt '.[serve,convert]'
 
-USER rerank
+# by number: Kubernetes then sees that it is not root
+USER 1000
 ENV HF_HOME=/models PYTHONUNBUFFERED=1
 VOLUME /models
 EXPOSE 8080

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from threading import Event
 from typing import Any
@@ -35,6 +35,7 @@ from bge_rerank_integrations.options import (
     names,
     pick,
 )
+from bge_rerank_integrations.remote.dialects import DIALECTS
 from bge_rerank_integrations.scorer import Core, Scorer
 from bge_rerank_integrations.stats import Batch
 
@@ -85,7 +86,8 @@ def load_scorer(
         token: for private and gated models; None: the one in `HF_TOKEN` or of `hf auth login`. It is neither shown nor
             pickled.
         dialect, served_model, api_key, concurrency: for a server, see `options.ServerSource`. Of the other options only
-            `scale` and `timeout` can be chosen then; the rest is set at the server.
+            `scale` and `timeout` can be chosen then, and with dialect "bge-rerank" what its requests can set; the rest
+            is set at the server.
         devices: such as "cpu" or "cuda:0", or a list of them, for one copy of the model on each; None: the first GPU,
             or the CPU if there is none. 0 is "cuda:0", and a `torch.device` is taken too.
         dtype: "float32", "float16", "bfloat16", or torch's own; "auto": float32 on the CPU, half precision on a GPU.
@@ -127,7 +129,15 @@ def is_address(model: object) -> bool:
 
 def _connect(given: Mapping[str, Any]) -> Any:
     """A scorer by a server. Options that it cannot have are refused, rather than left without effect."""
-    own = ("model", "timeout", "scale")
+    server, options, settings = pick(ServerSource, given), pick(ScoringOptions, given), pick(EngineSettings, given)
+    if server.dialect is None:
+        page = urlsplit(given["model"])
+        if str(page.hostname).removeprefix("www.") in HUBS:
+            name = "/".join(page.path.removeprefix("/models").split("/")[1:3])
+            raise OptionError(f"model is a page of a hub: give the hub id alone, {name!r}, or a folder")
+        raise OptionError("model is the address of a server: say what it speaks, such as dialect='tei'")
+    sent = DIALECTS[server.dialect].options if server.dialect in DIALECTS else ()
+    own = ("model", "timeout", "scale", *sent)
     set_too = [
         option.name
         for group in (ModelSource, Placement, EngineSettings, ScoringOptions)
@@ -137,16 +147,9 @@ def _connect(given: Mapping[str, Any]) -> Any:
     ]
     if set_too:
         raise OptionError(
-            f"{', '.join(set_too)} cannot be chosen from here for {given['model']}: what a server reads, and how it "
-            "scores, is set at the server"
+            f"{', '.join(set_too)} cannot be chosen from here, since model is the address of a server: what it reads, "
+            "and how it scores, is set there"
         )
-    server, options, settings = pick(ServerSource, given), pick(ScoringOptions, given), pick(EngineSettings, given)
-    if server.dialect is None:
-        page = urlsplit(given["model"])
-        if str(page.hostname).removeprefix("www.") in HUBS:
-            name = "/".join(page.path.removeprefix("/models").split("/")[1:3])
-            raise OptionError(f"{given['model']} is a page of a hub: give the hub id alone, {name!r}, or a folder")
-        raise OptionError(f"{given['model']} is the address of a server: say what it speaks, such as dialect='tei'")
     from bge_rerank_integrations.remote.scorer import RemoteScorer
 
     return RemoteScorer(
@@ -155,8 +158,8 @@ def _connect(given: Mapping[str, Any]) -> Any:
         api_key=server.api_key,
         served_model=server.served_model,
         concurrency=server.concurrency,
-        scale=options.scale,
         timeout=settings.timeout,
+        **asdict(options),
     )
 
 

@@ -122,8 +122,8 @@ class ServerSource:
     """How a server is talked to, where `model` is its address."""
 
     dialect: str | None = None
-    """What its requests and answers are: "tei", "vllm", "infinity", "sglang", "llamacpp", "cohere", "jina", "voyage",
-    "xinference" or "litellm"."""
+    """What its requests and answers are: "bge-rerank" (`bge-rerank serve`), "tei", "vllm", "infinity", "sglang",
+    "llamacpp", "cohere", "jina", "voyage", "xinference" or "litellm"."""
     served_model: str | None = None
     """The model's name at the server, where it has several."""
     api_key: str | None = field(default=None, repr=False)
@@ -133,6 +133,7 @@ class ServerSource:
 
     def __post_init__(self) -> None:
         _normalise(self, "concurrency", 1)
+        check_api_key(self.api_key)
 
 
 @frozen
@@ -260,6 +261,17 @@ def checked_timeout(value: Any) -> float | None:
     if not seconds > 0:
         raise OptionError(f"timeout={value!r}: use seconds above 0, or None for as long as it takes")
     return None if seconds == math.inf else seconds
+
+
+def check_api_key(key: object) -> None:
+    """Refuse what no header carries, such as the line break at the end of a file, without showing it."""
+    if key is not None and not (
+        isinstance(key, str) and key.isascii() and key.isprintable() and key.strip() == key != ""
+    ):
+        raise OptionError(
+            "api_key is not a string, is empty, begins or ends with white space, or has characters other than "
+            "printable ASCII: give it as the server's owner did"
+        )
 
 
 def device_names(devices: Any) -> Any:

@@ -44,7 +44,7 @@ def rank(
     device: DeviceOption = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or int8.")] = "auto",
     dialect: Annotated[
-        str | None, typer.Option(help="Where --model is the address of a server: tei, vllm, infinity, cohere, ...")
+        str | None, typer.Option(help="Where --model is the address of a server: bge-rerank, tei, vllm, infinity, ...")
     ] = None,
     served_model: Annotated[str | None, typer.Option(help="The model's name at the server.")] = None,
     api_key: Annotated[

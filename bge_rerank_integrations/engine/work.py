@@ -21,12 +21,12 @@ LayerScores = list[float]
 """The scores of one sequence: one for each cutoff layer, or a single one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TokenSequence:
     """One query and one passage as the model reads them.
 
-    Hundreds of thousands may wait. With tuples and slots the garbage collector has one thing to look at for each; with
-    lists it stopped all threads for a quarter of a second.
+    Hundreds of thousands may wait. Tuples of numbers are nothing to the garbage collector; with lists it stopped all
+    threads for a quarter of a second.
     """
 
     ids: Sequence[int]

@@ -22,6 +22,8 @@ class Ask:
     texts: Sequence[str]
     scale: Scale
     model: str | None
+    options: Mapping[str, Any]
+    """Scoring options for this request, by name: of those that the dialect has, those that are not as by default."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,21 @@ class Dialect:
     one_by_one_on_500: bool = False
     """Whether one bad text fails its whole request, so that the others are to be asked for alone."""
     needs_model: bool = False
+    one_model: bool = False
+    """Whether a request cannot name a model."""
+    options: tuple[str, ...] = ()
+    """The scoring options besides `scale` that a request can set."""
+    signature: tuple[str, tuple[str, ...]] | None = None
+    """A key of its answers and what its value begins with, where others answer the same request in another scale."""
+    tells_model: bool = False
+    """Whether its answers name the model that scored, which need not be the one that was asked for."""
     failure: float | None = None
     """A score that means that scoring failed."""
+
+
+def _bge_rerank(ask: Ask) -> dict[str, Any]:
+    named = {} if ask.model is None else {"model": ask.model}
+    return {**named, "query": ask.query, "texts": list(ask.texts), "raw_scores": ask.scale == "logit", **ask.options}
 
 
 def _documents(ask: Ask, **more: Any) -> dict[str, Any]:
@@ -89,15 +104,49 @@ def _voyage(ask: Ask) -> dict[str, Any]:
 
 
 DIALECTS: Mapping[str, Dialect] = {
+    # this package's own server: TEI's requests, with the options of all families
+    "bge-rerank": Dialect(
+        "/rerank",
+        _bge_rerank,
+        ("logit", "sigmoid"),
+        results=None,
+        score="score",
+        text_characters=200_000,
+        options=("prompt", "cutoff_layer", "compress_ratio", "compress_layers"),
+    ),
     # each text takes one of its 512 permits: requests of 32 texts, 8 at a time, leave room for others
     "tei": Dialect(
-        "/rerank", _tei, ("logit", "sigmoid"), results=None, score="score", texts=32, content_bytes=1_900_000
+        "/rerank",
+        _tei,
+        ("logit", "sigmoid"),
+        results=None,
+        score="score",
+        texts=32,
+        content_bytes=1_900_000,
+        one_model=True,
     ),
     # an empty document would be tokenized as another kind of sequence; /rerank, without /v1, does not ask for the key
-    "vllm": Dialect("/v1/rerank", _vllm, ("logit", "sigmoid"), blank=" "),
-    "infinity": Dialect("/rerank", _infinity, ("logit", "sigmoid"), texts=2048, text_characters=122_880),
+    "vllm": Dialect("/v1/rerank", _vllm, ("logit", "sigmoid"), blank=" ", signature=("id", ("score-", "rerank-"))),
+    # vLLM and llama.cpp answer its requests as well, and know nothing of raw_scores; with one model it uses that one,
+    # whatever the request names
+    "infinity": Dialect(
+        "/rerank",
+        _infinity,
+        ("logit", "sigmoid"),
+        texts=2048,
+        text_characters=122_880,
+        signature=("id", ("infinity-",)),
+        tells_model=True,
+    ),
     "sglang": Dialect("/v1/rerank", _plain, ("logit",), results=None, score="score", refuses_blanks=True),
-    "llamacpp": Dialect("/v1/rerank", _documents, ("logit",), one_by_one_on_500=True, failure=-1e6),
+    "llamacpp": Dialect(
+        "/v1/rerank",
+        _documents,
+        ("logit",),
+        one_by_one_on_500=True,
+        failure=-1e6,
+        signature=("object", ("list",)),
+    ),
     "cohere": Dialect("/v2/rerank", _cohere, ("sigmoid",), needs_model=True),
     "jina": Dialect("/v1/rerank", _plain, ("sigmoid",), needs_model=True),
     "voyage": Dialect("/v1/rerank", _voyage, ("sigmoid",), results="data", needs_model=True),
@@ -123,13 +172,18 @@ def find_dialect(name: str, scale: Scale, model: str | None) -> Dialect:
         raise OptionError(f"scale={scale!r} cannot be had from dialect {name!r}: {why}. Use scale={given!r}")
     if dialect.needs_model and not model:
         raise OptionError(f"dialect {name!r} needs the name of a model at the server: give served_model=")
+    if dialect.one_model and model:
+        raise OptionError(
+            f"served_model={model!r}: a server of dialect {name!r} has one model, and is not told which; leave it out. "
+            "(bge-rerank serve has several: dialect 'bge-rerank')"
+        )
     return dialect
 
 
 def guess(answer: Any) -> str | None:
     """Which dialects an answer looks like, to name them where it is not what was expected."""
     if isinstance(answer, list) and all(isinstance(one, dict) and "score" in one for one in answer):
-        return "tei or sglang"
+        return "bge-rerank, tei or sglang"
     if isinstance(answer, dict) and isinstance(answer.get("data"), list):
         return "voyage"
     if isinstance(answer, dict) and isinstance(answer.get("results"), list):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import os
+import ssl
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -26,8 +28,8 @@ ATTEMPTS = 6
 WAIT = wait_exponential_jitter(initial=0.5, max=20, jitter=0.5)
 LONGEST_WAIT = 60.0
 """Seconds: a server that asks for a longer pause is not waited for."""
-CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0
-"""How long a server may take to answer at all, where the call has no timeout of its own."""
+CONNECT_SECONDS, READ_SECONDS, ASIDE_SECONDS = 10.0, 300.0, 5.0
+"""How long a server may take to answer at all, where the call has no timeout of its own; the last is for `get`."""
 AGAIN = (408, 429, 502, 503, 504)
 """Answers that may be another one in a moment."""
 
@@ -45,16 +47,24 @@ class Busy(Exception):
 class Transport:
     """Requests to one server; made and used in one event loop."""
 
-    def __init__(self, url: str, api_key: str | None, concurrency: int) -> None:
+    def __init__(self, url: str, api_key: str | None, concurrency: int, seconds: float | None) -> None:
+        """
+        Args:
+            seconds: how long a call may take; connecting takes half of it at most, so that there is a reason to tell.
+        """
+        connect = CONNECT_SECONDS if seconds is None else min(CONNECT_SECONDS, seconds / 2)
         headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
-        timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None)
+        timeout = httpx.Timeout(READ_SECONDS, connect=connect, pool=None)
         self._url = url
         self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout)
         self._in_flight = asyncio.Semaphore(concurrency)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    async def post(self, path: str, body: Mapping[str, Any], on_trouble: Callable[[RemoteError], object]) -> Any:
         """The answer to a request, as JSON.
+
+        Args:
+            on_trouble: told why a try failed that may be followed by another.
 
         Raises:
             RemoteError: the server cannot be reached, refuses, or answers something else than JSON.
@@ -66,10 +76,21 @@ class Transport:
             ):
                 with attempt:
                     async with self._in_flight:
-                        return await self._once(path, content)
+                        try:
+                            return await self._once(path, content)
+                        except Busy as busy:
+                            on_trouble(busy.reason)
+                            raise
         except Busy as busy:
             raise busy.reason from busy.__cause__
         raise AssertionError("tenacity ends with an answer or an error")
+
+    async def get(self, path: str) -> Any:
+        """What it tells there, as JSON; None: nothing. Asked once, and not for long."""
+        with suppress(httpx.HTTPError, httpx.InvalidURL, ValueError):
+            answer = await self._client.get(self._url + path, timeout=ASIDE_SECONDS)
+            return answer.json() if answer.is_success else None
+        return None
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -79,6 +100,8 @@ class Transport:
         try:
             answer = await self._client.post(url, content=content, headers={"Content-Type": "application/json"})
         except httpx.TransportError as error:
+            if (tls := _tls_error(error)) is not None:
+                raise RemoteError(f"{url} cannot be trusted: {_tls_reason(tls)}") from error
             raise Busy(RemoteError(f"{url} cannot be reached: {_reason(error)}")) from error
         except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError) as error:
             raise RemoteError(f"{url} cannot be used: {error}") from error
@@ -121,8 +144,26 @@ def _json(url: str, answer: httpx.Response) -> Any:
         ) from error
 
 
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The one that another came from. Asking again does not make a certificate valid."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _tls_reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not valid here ({error.verify_message}). Use the name that the certificate is for; "
+            "where an authority of your own signed it, set SSL_CERT_FILE to a file with that authority's certificate"
+        )
+    return f"TLS fails ({error.reason or error}). Does it speak plain HTTP? Then its address begins with http://"
+
+
 def _advice(answer: httpx.Response) -> str:
     status = answer.status_code
+    if answer.has_redirect_location:
+        return f"it sends to {answer.headers['Location']}: give that address, if it is the server's and no login page"
     said = "" if _is_page(answer) else " ".join(answer.text.split())[:200]
     hint = {
         400: "the server does not take this request",
@@ -151,4 +192,14 @@ def _reason(error: httpx.TransportError) -> str:
         return "the answer does not come"
     if isinstance(error, httpx.UnsupportedProtocol):
         return "the address must begin with http:// or https://"
-    return str(error) or type(error).__name__
+    return _system_reason(error) or str(error) or type(error).__name__
+
+
+def _system_reason(error: BaseException | None) -> str | None:
+    """What the operating system said, below what says only that every address failed."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno:
+            return os.strerror(error.errno) if error.errno > 0 else error.strerror  # below 0: of a host's name
+        several: tuple[BaseException, ...] = getattr(error, "exceptions", ())  # a group: one for each address
+        error = several[0] if several else error.__cause__ or error.__context__
+    return None

@@ -175,7 +175,8 @@ async def info(service: ServiceNow, model: str | None = None) -> Info:
 @router.get("/v1/models")
 async def models(service: ServiceNow) -> dict[str, Any]:
     """The names that `model` may be, the default first."""
-    return {"object": "list", "data": [{"id": name, "object": "model"} for name in service.models.names]}
+    names = service.models.names
+    return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "bge-rerank"} for name in names]}
 
 
 @router.get("/metrics", response_class=Response)

@@ -355,14 +355,14 @@ async def test_long_texts_of_others_wait_their_turn_to_be_tokenized(monkeypatch:
 
 def test_the_clock_is_looked_at_while_long_texts_are_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
     """A piece ends with the pair that makes it long, and the time is over before the next."""
-    pieces: list[int] = []
+    pieces: list[tuple[object, int]] = []
     encode = inputs.EncoderInputs.encode
     monkeypatch.setattr(
-        inputs.EncoderInputs, "encode", lambda self, pairs: (pieces.append(len(pairs)), encode(self, pairs))[1]
+        inputs.EncoderInputs, "encode", lambda self, pairs: (pieces.append((self, len(pairs))), encode(self, pairs))[1]
     )
     with load_scorer(ENCODER) as scorer:
         scorer.score("q", ["ﷺ" * 300_000] * 2 + ["short"] * 100)
-        assert pieces == [1, 1, 64, 36]
+        assert [pairs for asked, pairs in pieces if asked is scorer._inputs] == [1, 1, 64, 36]
         with pytest.raises((Timeout, RerankError)):
             scorer.with_timeout(1e-9).score("q", ["a"] * 5000)
 

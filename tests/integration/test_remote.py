@@ -7,12 +7,9 @@ import copy
 import json
 import pickle
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,99 +24,18 @@ from bge_rerank_integrations.protocol import ScorerProtocol
 from bge_rerank_integrations.remote.dialects import DIALECTS
 from bge_rerank_integrations.remote.scorer import RemoteScorer
 from tests.beir_example import write_beir
+from tests.dialect_server import Server, logit, mapped, speaking
 
 pytest.importorskip("tenacity")
 QUERY = "what is asked?"
 TEXTS = ["one text", "", "a longer text, of several words", "one text", " ", 'with "quotes" \\ and\nlines', "中文"]
 
 
-def logit(query: str, text: str) -> float:
-    """What the servers score: any number that follows from both."""
-    return (len(text.strip()) * 7 + len(query)) % 11 - 5.0
-
-
-def mapped(value: float) -> float:
-    return 1 / (1 + 2.718281828459045**-value)
-
-
-Reply = tuple[int, dict[str, str], bytes]
-
-
-@dataclass
-class Server:
-    """A server in a thread. `faults` are given as answers first, one a request; then it speaks the dialect."""
-
-    dialect: str
-    faults: list[Reply | str] = field(default_factory=list)
-    change: Callable[[Any], Any] = lambda answer: answer
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    url: str = ""
-
-    def answer(self, body: dict[str, Any]) -> Any:
-        texts = body["texts" if self.dialect == "tei" else "documents"]
-        raw = body.get("raw_scores", not body.get("use_activation", self.dialect not in ("sglang", "llamacpp", "vllm")))
-        if self.dialect in ("sglang", "llamacpp"):
-            raw = True
-        if self.dialect in ("cohere", "jina", "voyage", "litellm"):
-            raw = False
-        if self.dialect == "xinference":
-            raw = True
-        scores = [logit(body["query"], text) if raw else mapped(logit(body["query"], text)) for text in texts]
-        key = DIALECTS[self.dialect].score
-        results = [{"index": index, key: score} for index, score in enumerate(scores)]
-        results.sort(key=lambda one: -one[key])  # as real ones answer
-        holder = DIALECTS[self.dialect].results
-        return self.change(results if holder is None else {holder: results})
-
-
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
-    running: list[ThreadingHTTPServer] = []
-
-    def start(dialect: str, **options: Any) -> Server:
-        server = Server(dialect, **options)
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                assert self.path == DIALECTS[dialect].path
-                server.asked.append(body)
-                server.headers.append(dict(self.headers))
-                reply = server.faults.pop(0) if server.faults else None
-                if reply == "reset":
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    self.connection.close()
-                    self.close_connection = True
-                    return
-                if reply == "cut off":
-                    reply = (200, {"Content-Length": "1000"}, b'[{"index"')
-                    self.close_connection = True
-                if isinstance(reply, tuple):
-                    status, headers, content = reply
-                else:
-                    status, headers, content = 200, {}, json.dumps(server.answer(body)).encode()
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        running.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        running[-1].daemon_threads = True
-        threading.Thread(target=running[-1].serve_forever, daemon=True).start()
-        server.url = f"http://127.0.0.1:{running[-1].server_port}"
-        return server
-
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
+    """Starts servers that end with the test."""
+    with ExitStack() as running:
+        yield lambda dialect, **options: running.enter_context(speaking(dialect, **options))
 
 
 def scorer_of(server: Server, **options: Any) -> RemoteScorer:
@@ -251,7 +167,7 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no index": (lambda answer: [{"score": 1.0}], "index None"),
     "a text": (lambda answer: [{"index": 0, "score": "high"}], "the score 'high'"),
     "nothing": (lambda answer: None, "no list of results"),
-    "another dialect": (lambda answer: {"results": answer}, "it looks like dialect vllm, infinity"),
+    "another dialect": (lambda answer: {"results": answer}, "no list of results: it looks like dialect vllm, infinity"),
 }
 
 
@@ -266,7 +182,7 @@ def test_numbers_that_are_none(serve: Callable[..., Server]) -> None:
     nan = (200, {}, b'[{"index": 0, "score": NaN}]')
     with scorer_of(serve("tei", faults=[nan])) as scorer, pytest.raises(RemoteError, match="scored pair 0 as nan"):
         scorer.score(QUERY, ["a"])
-    failed = {"results": [{"index": 0, "relevance_score": -1e6}]}
+    failed = {"object": "list", "results": [{"index": 0, "relevance_score": -1e6}]}
     with scorer_of(serve("llamacpp", change=lambda _: failed)) as scorer, pytest.raises(RemoteError, match="pair 0"):
         scorer.score(QUERY, ["a"])
 
@@ -326,7 +242,7 @@ def test_the_key_is_sent_and_shown_nowhere(serve: Callable[..., Server]) -> None
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"dialect": "tie"}, "dialect='tie': use one of tei, vllm"),
+        ({"dialect": "tie"}, "dialect='tie': use one of bge-rerank, tei, vllm"),
         ({"dialect": "cohere", "served_model": "m"}, "scale='logit' cannot be had from dialect 'cohere'"),
         ({"dialect": "sglang", "scale": "sigmoid"}, "it gives logits"),
         ({"dialect": "jina", "scale": "sigmoid"}, "served_model="),
@@ -364,6 +280,10 @@ def test_load_scorer_takes_an_address(serve: Callable[..., Server]) -> None:
         load_scorer(server.url)
     with pytest.raises(OptionError, match="devices, max_length cannot be chosen from here"):
         load_scorer(server.url, dialect="tei", max_length=128, devices="cpu")
+    for wrong in ({}, {"dialect": "tei", "max_length": 128}):
+        with pytest.raises(OptionError) as caught:
+            load_scorer("http://user:secret@127.0.0.1:1", **wrong)
+        assert "secret" not in str(caught.value)
     with pytest.raises(OptionError, match="'demo' is not the address of a server"):
         load_scorer("demo", dialect="tei")
 

@@ -18,7 +18,7 @@ from tests.unit.test_structure import MODULES
 
 WRITTEN = ("options", "loading")
 USED = ("scorer", "model.inputs", "model.families.*")
-OTHER_INTERFACES = ("flag*", "cli*", "serve*", "other_names")
+OTHER_INTERFACES = ("flag*", "cli*", "serve*", "other_names", "remote.dialects", "dataset*", "ray*")
 """The publisher's arguments, the words of commands and requests, and what others call the options: chosen by hand."""
 OTHER_MEANINGS = {
     "prompt": ("model.sentence_transformers",),  # a key of its files

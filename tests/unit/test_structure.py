@@ -24,6 +24,7 @@ FLOORS = (
     ("lazy",),
     ("loading",),
     ("remote.scorer",),
+    ("remote.recognise",),
     ("remote.transport", "remote.split", "remote.loop_thread"),
     ("remote.dialects",),
     ("scorer",),

@@ -124,7 +124,7 @@ def test_decoders_cut_the_passage_and_never_the_prompt(
     bos, asked = BOS if has_bos else [], words("q", query)
     (made,) = decoder(limits, bos, [1] * prompt).encode([(" ".join(asked), " ".join(words("p", passage)))])
     kept, end = made.ids[: -len(SEPARATOR) - prompt], made.ids[-len(SEPARATOR) - prompt :]
-    assert end == SEPARATOR + [1] * prompt
+    assert list(end) == SEPARATOR + [1] * prompt
     expected = cut_for_decoders(asked, words("p", passage), limits, len(bos), prompt)
     assert shown(kept) == expected
     assert len(kept) <= limits.passage + len(SEPARATOR) + prompt
