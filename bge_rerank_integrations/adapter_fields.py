@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import Field as Option
 from dataclasses import fields
@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     create_model,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -172,7 +173,7 @@ class ScorerFields(_Options):
         """A list, as it is read back from JSON."""
         if whole_number(value) is not None:
             return [value]
-        return list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else value
+        return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else value
 
     @field_validator("family")
     @classmethod
@@ -228,6 +229,12 @@ class ScorerFields(_Options):
         """The fields as JSON, to make an equal adapter from."""
         self._check_savable()
         return super().model_dump_json(**kwargs)
+
+    @field_serializer("model")
+    def _model_as_saved(self, model: str | None) -> str | None:
+        """The name; a model that holds the adapter saves it without calling `model_dump` above."""
+        self._check_savable()
+        return model
 
     def __getstate__(self) -> dict[Any, Any]:
         """What is pickled, without secrets."""
@@ -315,7 +322,7 @@ class RerankFields(ScorerFields):
     @field_validator("score_threshold", mode="before")
     @classmethod
     def _as_score(cls, value: object) -> object:
-        return _real(value)
+        return _real(value, "score_threshold")
 
     @model_validator(mode="after")
     def _check_threshold(self) -> RerankFields:
@@ -362,8 +369,11 @@ def _count(value: object, name: str) -> object:
     return value if number is None else number
 
 
-def _real(value: Any) -> object:
+def _real(value: Any, name: str) -> object:
+    """The number as Python's; what is none is left for pydantic, which would take True for 1.0."""
+    if isinstance(value, bool):
+        raise ValueError(f"{name}={value}: use a number, or None to keep all")
     try:
-        return float(value) if hasattr(value, "__float__") and not isinstance(value, bool) else value
+        return float(value) if hasattr(value, "__float__") else value
     except (TypeError, ValueError, OverflowError):
         return value

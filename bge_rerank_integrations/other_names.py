@@ -6,15 +6,19 @@ from collections.abc import Collection
 
 OPTIONS = {
     **dict.fromkeys(("top_k", "topk", "k", "topn", "n", "num_results"), "top_n"),
-    **dict.fromkeys(("threshold", "min_score", "relevance_threshold", "similarity_cutoff"), "score_threshold"),
+    **dict.fromkeys(
+        ("threshold", "min_score", "minimum_score", "relevance_threshold", "similarity_cutoff"), "score_threshold"
+    ),
     **dict.fromkeys(("model_name", "model_name_or_path", "model_id", "model_path", "model_dir", "repo_id"), "model"),
     **dict.fromkeys(("device", "device_map", "device_type", "target_devices"), "devices"),
     **dict.fromkeys(("torch_dtype", "precision"), "dtype"),
     **dict.fromkeys(("cache_folder", "model_cache_dir"), "cache_dir"),
     "offline": "local_files_only",
-    **dict.fromkeys(("max_seq_length", "passage_max_length", "passage_max_len"), "max_length"),
+    **dict.fromkeys(("max_seq_length", "max_len", "passage_max_length", "passage_max_len"), "max_length"),
     "query_max_len": "query_max_length",
     **dict.fromkeys(("use_auth_token", "hf_token"), "token"),
+    **dict.fromkeys(("cohere_api_key", "jina_api_key", "voyage_api_key", "nvidia_api_key", "api_token"), "api_key"),
+    **dict.fromkeys(("model_uid", "served_model_name"), "served_model"),
     **dict.fromkeys(("cutoff_layers", "cutoff"), "cutoff_layer"),
     "compress_layer": "compress_layers",
     **dict.fromkeys(("query_instruction_for_rerank", "query_prefix"), "query_instruction"),
@@ -39,7 +43,18 @@ WRITTEN = {
 
 REMEDIES = {
     **dict.fromkeys(
-        ("model_kwargs", "cross_encoder_kwargs", "automodel_args", "tokenizer_kwargs", "config_kwargs"),
+        ("base_url", "api_base", "api_url", "server_url", "endpoint"),
+        "the server's address as model, such as 'http://localhost:8080', with dialect",
+    ),
+    **dict.fromkeys(
+        (
+            "model_kwargs",
+            "cross_encoder_kwargs",
+            "automodel_args",
+            "tokenizer_kwargs",
+            "config_kwargs",
+            "encode_kwargs",
+        ),
         "the options themselves, such as devices, dtype and max_length",
     ),
     **dict.fromkeys(

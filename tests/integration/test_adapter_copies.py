@@ -25,6 +25,7 @@ from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import MetadataMode, TextNode
+from pydantic import create_model
 
 from bge_rerank_integrations import Scorer, langchain, llama_index
 from bge_rerank_integrations.errors import OptionError
@@ -134,6 +135,7 @@ def test_copies_share_an_injected_scorer(async_adapter: Adapter, encoder: Scorer
         ({"top_n": "many"}, "top_n='many'"),
         ({"top_n": True}, "top_n=True: use a whole number"),
         ({"score_threshold": float("nan")}, "score_threshold=nan"),
+        ({"score_threshold": True}, "score_threshold=True: use a number, or None to keep all"),
         ({"scale": "percent"}, "scale='percent'"),
         ({"top_k": 3}, "top_k is not a field of BGERerank: use top_n"),
         ({"nonsense": 3}, "nonsense is not a field of BGERerank: use one of family, .*top_n"),
@@ -258,6 +260,11 @@ def test_an_injected_scorer_is_said_when_it_is_saved(adapter: Adapter, encoder: 
         saves += [made.to_dict, made.to_json]
     for save in saves:
         with pytest.raises(ValueError, match=r"with scorer=Scorer\('encoder'.* cannot be saved.*give model="):
+            save()
+    holder = create_model("Settings", reranker=(adapter.kind, ...))
+    assert holder(reranker=adapter.new()) == holder.model_validate(holder(reranker=adapter.new()).model_dump())
+    for save in (holder(reranker=made).model_dump, holder(reranker=made).model_dump_json):
+        with pytest.raises(ValueError, match=r"cannot be saved.*give model="):
             save()
     assert made == adapter.new(scorer=encoder, model="name")
     assert made != adapter.new(scorer=encoder)

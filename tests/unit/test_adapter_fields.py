@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bge_rerank_integrations.adapter_fields import (
@@ -39,6 +40,9 @@ def test_paths_become_strings_so_that_fields_can_be_written_as_json(tmp_path: Pa
 def test_layers_are_a_list_as_json_has_them() -> None:
     assert ScorerFields(model=ENCODER, compress_layers=[8]) == ScorerFields(model=ENCODER)
     assert ScorerFields(model=ENCODER, compress_layers=4).compress_layers == [4]
+    for layers in ({4}, range(4, 5), np.array([4]), iter([4])):  # as load_scorer takes them
+        fields = ScorerFields(model=ENCODER, compress_layers=layers)
+        assert ScorerFields.model_validate_json(fields.model_dump_json()).compress_layers == [4]
 
 
 def test_what_belongs_to_a_process_is_not_written() -> None:

@@ -55,6 +55,7 @@ def test_every_name_is_answered_with_what_to_use(name: str, kind: Any) -> None:
         "top_k": "top_n", "k": "top_n", "device": "devices", "model_name": "model", "use_fp16": "dtype",
         "normalize": "scale='sigmoid'", "cutoff_layers": "cutoff_layer", "cache_folder": "cache_dir",
         "batch_size": "token_budget", "model_kwargs": "the options themselves", "query_prefix": "query_instruction",
+        "base_url": "the server's address as model", "jina_api_key": "api_key", "minimum_score": "score_threshold",
         "cross_encoder_kwargs": "the options themselves", "trust_remote_code": "nothing in its place",
     }.items(),
 )  # fmt: skip
