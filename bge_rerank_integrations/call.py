@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager, contextmanager
 from queue import Empty, SimpleQueue
@@ -41,7 +42,8 @@ class Call:
         self._recipe = recipe
         self._pairs = pairs
         self._deadline = Deadline(engine, timeout)
-        self._requests: list[Request] = []
+        self._futures: list[Future[list[LayerScores]]] = []
+        """Of the requests, whose sequences are not needed any more once they are scored."""
         self._slots: list[int] = []
         """For each pair tokenized so far, which distinct sequence it is."""
         self._slot_of: dict[bytes, int] = {}
@@ -62,8 +64,8 @@ class Call:
                     progress.tell(self._slots, list(self._news()))
             if progress is None:
                 with self._deadline.or_timeout():
-                    for request in self._requests:
-                        request.future.result(self._deadline.remaining)
+                    for future in self._futures:
+                        future.result(self._deadline.remaining)
             else:
                 self._watch(progress)
             return self._collect()
@@ -80,8 +82,8 @@ class Call:
                 with self._deadline.or_queue_full():
                     await asyncio.wait_for(asyncio.wrap_future(request.admitted), self._deadline.remaining)
             with self._deadline.or_timeout():
-                for request in self._requests:
-                    await asyncio.wait_for(asyncio.wrap_future(request.future), self._deadline.remaining)
+                for future in self._futures:
+                    await asyncio.wait_for(asyncio.wrap_future(future), self._deadline.remaining)
             return self._collect()
 
     def _chunks(self) -> Iterator[list[list[Pair]]]:
@@ -100,18 +102,35 @@ class Call:
     def _encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:
         """The sequences of a piece that no earlier pair has."""
         self._deadline.check()
-        started = time.perf_counter()
-        sequences = self._inputs.encode(pairs)
+        with self._turn():
+            started = time.perf_counter()
+            sequences = self._inputs.encode(pairs)
         truncated = sum(sequence.truncated for sequence in sequences)
         self._engine.counters.count_pairs(len(pairs), truncated, time.perf_counter() - started)
         new: list[TokenSequence] = []
         for sequence in sequences:
-            slot = self._slot_of.get(sequence.key)
+            key = sequence.key
+            slot = self._slot_of.get(key)
             if slot is None:
-                slot = self._slot_of[sequence.key] = len(self._slot_of)
+                slot = self._slot_of[key] = len(self._slot_of)
                 new.append(sequence)
             self._slots.append(slot)
         return new
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Those who bring many pairs tokenize one piece after the other: together they would slow batches of others."""
+        if len(self._pairs) <= PIECE:
+            yield
+            return
+        turn, seconds = self._engine.tokenizing_turn, self._deadline.remaining
+        if not turn.acquire(timeout=-1 if seconds is None else seconds):
+            with self._deadline.or_timeout():
+                raise FutureTimeoutError
+        try:
+            yield
+        finally:
+            turn.release()
 
     def _encoding(self, pairs: Sequence[Pair]) -> asyncio.Future[list[TokenSequence]]:
         try:
@@ -126,21 +145,21 @@ class Call:
             first = len(self._slot_of) - len(request.sequences)
             request.on_scored = lambda indices: self._scored.put([first + index for index in indices])
             request.future.add_done_callback(lambda _: self._scored.put([]))
-        self._requests.append(request)
+        self._futures.append(request.future)
         self._engine.submit(request)
         return request
 
     def _watch(self, progress: _Counter) -> None:
-        while not all(request.future.done() for request in self._requests):
+        while not all(future.done() for future in self._futures):
             with self._deadline.or_timeout():
                 try:
                     news = self._scored.get(timeout=self._deadline.remaining)
                 except Empty:
                     raise FutureTimeoutError from None
             progress.tell(self._slots, news)
-            for request in self._requests:
-                if request.future.done():
-                    request.future.result()  # an error ends the call at once
+            for future in self._futures:
+                if future.done():
+                    future.result()  # an error ends the call at once
         progress.tell(self._slots, list(self._news()))
 
     def _news(self) -> Iterator[int]:
@@ -148,7 +167,7 @@ class Call:
             yield from self._scored.get()
 
     def _collect(self) -> list[LayerScores]:
-        distinct = [scores for request in self._requests for scores in request.future.result()]
+        distinct = [scores for future in self._futures for scores in future.result()]
         return [distinct[slot] for slot in self._slots]
 
     @contextmanager
@@ -156,9 +175,9 @@ class Call:
         try:
             yield
         finally:
-            for request in self._requests:  # whatever is left of them, if anything went wrong
-                request.future.cancel()
-            self._requests.clear()  # each holds this call: without a ring of references both are free at once
+            for future in self._futures:  # whatever is left of them, if anything went wrong
+                future.cancel()
+            self._futures.clear()  # each holds this call: without a ring of references both are free at once
 
 
 class _Counter:

@@ -66,7 +66,7 @@ MODELS = (
         licence="Apache-2.0",
         good_for="to start with: many languages, long texts, fast",
         languages_zh="多语言",
-        good_for_zh="首选的起点：支持多种语言和长文本，推理快",
+        good_for_zh="建议首先尝试；支持多种语言和长文本，推理快",
     ),
     CatalogModel(
         "BAAI/bge-reranker-v2-gemma",
@@ -90,7 +90,7 @@ MODELS = (
         licence="Apache-2.0",
         good_for="quality, with a choice of speed: score after any layer from 8 to 40",
         languages_zh="多语言，中文和英文最佳",
-        good_for_zh="效果好且可调节：可选择第 8 至 40 层中的任意一层输出分数",
+        good_for_zh="效果好；可选择第 8 至 40 层中的任意一层输出分数，以调节速度",
     ),
     CatalogModel(
         "BAAI/bge-reranker-v2.5-gemma2-lightweight",
@@ -102,7 +102,7 @@ MODELS = (
         licence="Gemma",
         good_for="the largest, with two ways to save time: early layers and merged passage tokens",
         languages_zh="多语言",
-        good_for_zh="最大的模型，有两种调节方式：提前从较低的层输出分数，合并段落的 token",
+        good_for_zh="最大的模型；可以提前从较低的层输出分数，也可以合并段落的 token，以节省时间",
     ),
 )
 

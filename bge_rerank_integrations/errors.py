@@ -95,6 +95,7 @@ class MissingExtraError(RerankError, ImportError):
     """
 
     def __init__(self, packages: Sequence[str], extra: str) -> None:
+        them = "it" if len(packages) == 1 else "them"
         super().__init__(
-            f"{', '.join(packages)}: not installed, and {extra!r} needs it. Run: pip install {' '.join(packages)}"
+            f"{', '.join(packages)}: not installed, and {extra!r} needs {them}. Run: pip install {' '.join(packages)}"
         )

@@ -25,6 +25,7 @@ MODULES = {
         "pytrec_eval": "pytrec-eval-terrier",
         "scipy": "scipy",
     },
+    "remote": {"httpx": "httpx", "tenacity": "tenacity"},
     "serve": {**_CLI, "fastapi": "fastapi", "prometheus_client": "prometheus-client", "uvicorn": "uvicorn"},
 }
 """For each extra: the modules that are imported, and the packages that they come in."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
@@ -36,6 +37,9 @@ from bge_rerank_integrations.options import (
 )
 from bge_rerank_integrations.scorer import Core, Scorer
 from bge_rerank_integrations.stats import Batch
+
+HUBS = ("huggingface.co", "hf.co", "hf-mirror.com", "modelscope.cn")
+"""Whose pages people copy where a hub id is wanted."""
 
 
 def load_scorer(
@@ -138,6 +142,10 @@ def _connect(given: Mapping[str, Any]) -> Any:
         )
     server, options, settings = pick(ServerSource, given), pick(ScoringOptions, given), pick(EngineSettings, given)
     if server.dialect is None:
+        page = urlsplit(given["model"])
+        if str(page.hostname).removeprefix("www.") in HUBS:
+            name = "/".join(page.path.removeprefix("/models").split("/")[1:3])
+            raise OptionError(f"{given['model']} is a page of a hub: give the hub id alone, {name!r}, or a folder")
         raise OptionError(f"{given['model']} is the address of a server: say what it speaks, such as dialect='tei'")
     from bge_rerank_integrations.remote.scorer import RemoteScorer
 

@@ -75,7 +75,7 @@ def cut(sequence: TokenSequence, length: int) -> TokenSequence:
     """Drop tokens at the passage's end; at least one stays."""
     start, stop = sequence.passage
     kept = max(start + 1, stop - (len(sequence.ids) - length))
-    return replace(sequence, ids=sequence.ids[:kept] + sequence.ids[stop:], passage=(start, kept))
+    return replace(sequence, ids=(*sequence.ids[:kept], *sequence.ids[stop:]), passage=(start, kept))
 
 
 def score(model: LightweightModel, sequences: list[TokenSequence], recipe: LightweightRecipe) -> np.ndarray:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from bge_rerank_integrations.cli.options import DeviceOption, ModelOption
+from bge_rerank_integrations.errors import OptionError
 
 
 def demo(
@@ -17,6 +18,8 @@ def demo(
     device: DeviceOption = None,
 ) -> None:
     """Rerank real passages of Python's documentation through LangChain and LlamaIndex, and show before and after."""
+    if not all(question.strip() for question in query or ()):
+        raise OptionError("--query is empty: give a question")
     from bge_rerank_integrations.demo import show
     from bge_rerank_integrations.loading import load_scorer
 

@@ -49,10 +49,11 @@ def run(scorer: Scorer, name: str, asked: Sequence[str] | None, top_n: int, cons
     started = time.perf_counter()
     passages, known = load_passages()
     index = BM25Index([passage.text for passage in passages])
+    shown = "the first is shown" if top_n == 1 else f"the first {top_n} are shown"
     console.print(
         f"[bold]{len(passages):,}[/] passages of Python's documentation indexed with BM25 in "
         f"{time.perf_counter() - started:.1f} s. For each question the best {CANDIDATES} are reranked by "
-        f"[bold]{escape(name)}[/]; the first {top_n} are shown."
+        f"[bold]{escape(name)}[/]; {shown}."
     )
     if name in EMBEDDED:
         console.print(

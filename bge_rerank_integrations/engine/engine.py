@@ -40,6 +40,8 @@ class Engine:
         self.settings = settings
         self.counters = Counters()
         self._tokenizing = ThreadPoolExecutor(TOKENIZING_THREADS, "bge-rerank-tokenize")  # starts on first use
+        self.tokenizing_turn = threading.Lock()
+        """For calls with many texts, whose tokenizing takes all cores for a while."""
         self._queue = Queue(settings.token_budget or 1, settings.max_queued_tokens)
         self._cache = ScoreCache(settings.cache_size) if settings.cache_size else None
         self._process = os.getpid()

@@ -11,7 +11,6 @@ from concurrent.futures import CancelledError, Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
@@ -22,11 +21,15 @@ LayerScores = list[float]
 """The scores of one sequence: one for each cutoff layer, or a single one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TokenSequence:
-    """One query and one passage as the model reads them."""
+    """One query and one passage as the model reads them.
 
-    ids: list[int]
+    Hundreds of thousands may wait. With tuples and slots the garbage collector has one thing to look at for each; with
+    lists it stopped all threads for a quarter of a second.
+    """
+
+    ids: Sequence[int]
     passage: tuple[int, int]
     """Where the passage's tokens start in `ids`, and where they stop (exclusive)."""
     truncated: bool = False
@@ -34,7 +37,7 @@ class TokenSequence:
     prefix: int = 0
     """How many of the first tokens do not depend on the passage (decoders): bos, query and separator."""
 
-    @cached_property
+    @property
     def key(self) -> bytes:
         """Equal if, and only if, the model cannot tell two sequences apart."""
         numbers = array("q", [*self.passage, *self.ids])
@@ -103,7 +106,7 @@ class Request:
         """Which one it is of the queue's. Only the queue sets this."""
         self.door = 0
         """Through which of the queue's doors it came inside. Only the queue sets this."""
-        self.scores: list[LayerScores] = [[] for _ in self.sequences]
+        self.scores: list[LayerScores] = [[]] * len(self.sequences)
         self.since = time.perf_counter()
         self._missing = len(self.sequences)
         self._lock = threading.Lock()  # two devices may finish parts of it at once

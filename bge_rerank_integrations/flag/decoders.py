@@ -248,9 +248,10 @@ def with_adapter(model: str | os.PathLike[str], peft_path: str | None) -> str | 
     if not peft_path:
         return model
     raise CheckpointError(
-        f"peft_path={peft_path!r}: merge the adapter first with peft "
-        "(PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(new_folder)) "
-        "and give the new folder"
+        f"peft_path={peft_path!r}: give that folder as model_name_or_path, without peft_path: the adapter is merged on "
+        "load into the base that its adapter_config.json names. For another base, merge it with peft first "
+        "(PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(new_folder)) and give the new "
+        "folder"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 INSTEAD = {
     "passage_max_length": "use max_length, which limits query and passage together",
     "device": "use devices",
-    "peft_path": "give a checkpoint with the adapter merged into it",
+    "peft_path": "give the adapter's folder as model_name_or_path: it is merged into its base on load",
     "use_bf16": "use use_fp16, or load_scorer with dtype='bfloat16'",
     "prompt": "only decoders have one",
     "cutoff_layers": "use LayerWiseFlagLLMReranker or LightWeightFlagLLMReranker",

@@ -137,13 +137,16 @@ def _contents(folder: Path) -> frozenset[tuple[str, int, int]]:
 
 
 def _offline(source: ModelSource, name: str, wanted: Sequence[str]) -> Path:
+    from huggingface_hub import constants
+
     cached = _cached(source, name, wanted)
     if cached is None:
         setting = "local_files_only" if source.local_files_only else "HF_HUB_OFFLINE (or TRANSFORMERS_OFFLINE)"
+        cache = _cache_dir(source) or constants.HF_HUB_CACHE
         raise HubError(
-            f"{name} is not in the hub's cache ({_cache_dir(source) or 'the default one'}), or only a part of it, and "
-            f"{setting} is set, so that the hub is not asked: unset that, or fetch the model elsewhere with "
-            f"`hf download {name}` and give its folder or cache_dir"
+            f"{name} is not in the hub's cache ({cache}), or only a part of it, and {setting} is set, so that "
+            f"the hub is not asked: unset that, or fetch the model elsewhere with `hf download {name}` and give its "
+            "folder or cache_dir"
         )
     return cached
 

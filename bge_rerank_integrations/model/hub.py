@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+from bge_rerank_integrations.catalog import MODELS
 from bge_rerank_integrations.errors import CheckpointError, RerankError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.download import download
@@ -93,7 +94,9 @@ def _find_folder(source: ModelSource) -> Path:
     if folder.exists():
         raise CheckpointError(f"{name} is a file: give a folder with config.json and model.safetensors")
     if isinstance(model, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") != 1 or "\\" in name:
+        published = [known.name for known in MODELS if known.name.endswith(f"/{name}")]
+        remedy = f"the published model is {published[0]!r}" if published else "check the path"
         raise CheckpointError(
-            f"{name} is not a folder here, and not a hub id, which has the form 'owner/name': check the path"
+            f"{name} is not a folder here, and not a hub id, which has the form 'owner/name': {remedy}"
         )
     return download(source, name, HUB_FILES)

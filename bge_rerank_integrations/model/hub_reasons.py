@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import re
 import urllib.request
+from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from bge_rerank_integrations.errors import HubError
+
+STATUSES = {
+    401: ("wants a token, or another one", "Check token=, HF_TOKEN or `hf auth login`"),
+    403: ("refuses it", "Check whether the token may read it, and whether a firewall is on the way"),
+    404: ("does not know such an address", "Check HF_ENDPOINT, or whether this mirror has the model"),
+    407: ("cannot be reached: the proxy wants a password", "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"),
+    429: ("has had too many requests", "Wait some minutes, or give token=: an account may ask more often"),
+}
+"""What a status without a hub's own error code means, and what to do."""
 
 
 class Stalled(Exception):
@@ -17,12 +28,14 @@ def address_of(endpoint: str) -> str:
     """The endpoint as messages show it, without credentials, and the proxy on the way to it."""
     try:
         parts = urlsplit(endpoint)
-        known = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is too large
         known = False
     if not known:
-        rest = endpoint.rpartition("//")[2].rpartition("@")[2]
-        raise HubError(f"HF_ENDPOINT={rest!r} is not an address: write it with its scheme, as in https://{rest}")
+        given = re.sub(r"[^/\s@]+@", "", endpoint)
+        raise HubError(
+            f"HF_ENDPOINT={given!r} is not an address: write one like https://hf-mirror.com, with its scheme"
+        )
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
@@ -53,7 +66,7 @@ def reason_of(error: BaseException, revision: str | None) -> str:
     if isinstance(error, RepositoryNotFoundError):
         return f"has no such model, or a private one ({text}). Check the name, and give token= if it is private"
     if isinstance(error, HfHubHTTPError):
-        return f"refuses it ({text}). Check the token, or try again later"
+        return _reason_of_status(error)
     if isinstance(error, Stalled):
         return f"{text}. Try again, or raise HF_HUB_ETAG_TIMEOUT and HF_HUB_DOWNLOAD_TIMEOUT"
     if "TimeoutException" in kinds:
@@ -74,7 +87,18 @@ def reason_of(error: BaseException, revision: str | None) -> str:
     return f"answers, but not as a hub does ({what}). Check HF_ENDPOINT, or whether a portal wants you to log in"
 
 
-def one_line(error: BaseException) -> str:
+def _reason_of_status(error: Any) -> str:
+    """What an answer means that has a status and no error code of a hub's."""
+    status = int(error.response.status_code)
+    phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "a status of its own"
+    said = f": {one_line(error.server_message)}" if error.server_message else ""
+    meaning, remedy = STATUSES.get(
+        status, ("fails", "Try again later") if status >= 500 else ("refuses it", "Check HF_ENDPOINT")
+    )
+    return f"{meaning} ({status} {phrase}{said}). {remedy}"
+
+
+def one_line(error: object) -> str:
     """An error's text on one line, without credentials."""
     text = " ".join(str(error).split()) or type(error).__name__
     return re.sub(r"//[^/\s@]+@", "//", re.sub(r"Bearer [^\s'\"]+", "Bearer ***", text))

@@ -130,7 +130,7 @@ class EncoderInputs:
         kept_passage = passage[: room - len(kept_query)]
         start = len(template.before) + len(kept_query) + len(template.between)
         return TokenSequence(
-            ids=[*template.before, *kept_query, *template.between, *kept_passage, *template.behind],
+            ids=(*template.before, *kept_query, *template.between, *kept_passage, *template.behind),
             passage=(start, start + len(kept_passage)),
             truncated=len(kept_query) < len(query) or len(kept_passage) < len(passage),
         )
@@ -178,7 +178,7 @@ class DecoderInputs:
         kept_passage = passage[: min(self.limits.passage, room - len(kept_query))]
         start = len(self.bos) + len(kept_query) + len(self.separator)
         return TokenSequence(
-            ids=[*self.bos, *kept_query, *self.separator, *kept_passage, *self.separator, *self.prompt],
+            ids=(*self.bos, *kept_query, *self.separator, *kept_passage, *self.separator, *self.prompt),
             passage=(start, start + len(kept_passage)),
             prefix=start,
             truncated=len(kept_query) < len(query) or len(kept_passage) < len(passage),

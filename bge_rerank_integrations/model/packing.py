@@ -67,7 +67,7 @@ def _share(sequences: Sequence[TokenSequence]) -> tuple[list[TokenSequence], lis
             start, stop = whole.passage
             split[index] = TokenSequence(whole.ids[len(prefix) :], (start - len(prefix), stop - len(prefix)))
             prefixes[index] = len(split)
-        split.append(TokenSequence(list(prefix), (0, 0)))
+        split.append(TokenSequence(prefix, (0, 0)))
         prefixes.append(len(prefixes))
     return split, prefixes if len(split) > len(sequences) else None
 
@@ -84,5 +84,5 @@ def _fill(sequences: Sequence[TokenSequence], round_up: Callable[[int], int]) ->
     if not count:
         return []
     short, longer = divmod(missing, count)
-    token = sequences[0].ids[:1]
-    return [TokenSequence(token * (short + (i < longer)), (0, 0)) for i in range(count)]
+    token = sequences[0].ids[0]
+    return [TokenSequence((token,) * (short + (i < longer)), (0, 0)) for i in range(count)]

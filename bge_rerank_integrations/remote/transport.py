@@ -10,14 +10,16 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from bge_rerank_integrations.errors import MissingExtraError, RemoteError
+from bge_rerank_integrations.errors import RemoteError
+from bge_rerank_integrations.extras import require
 
 try:
     import httpx
     from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
     from tenacity.wait import wait_exponential_jitter
-except ModuleNotFoundError as error:
-    raise MissingExtraError([str(error.name)], "remote") from error
+except ModuleNotFoundError:
+    require("remote")
+    raise
 
 ATTEMPTS = 6
 """Tries of one request: with waits of half a second, doubled each time, about a quarter of a minute."""

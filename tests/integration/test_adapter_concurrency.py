@@ -23,6 +23,7 @@ from llama_index.core.schema import TextNode
 from bge_rerank_integrations import Scorer, llama_index, load_scorer
 from bge_rerank_integrations.engine.engine import TOKENIZING_THREADS
 from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.model.cores import usable_cores
 from bge_rerank_integrations.model.replica import Replica
 from tests.conftest import CHECKPOINTS, FAMILIES, golden
 
@@ -135,8 +136,9 @@ async def test_requests_cost_no_threads(async_adapter: Adapter) -> None:
     with load_scorer(ENCODER, token_budget=256, on_batch=lambda _: peak.update(threading.enumerate())) as scorer:
         shared = async_adapter.new(scorer=scorer)
         await asyncio.gather(*(async_adapter.ascore(shared, *one) for one in requests(150)))
-    # one that scores, one for the hook, and those that tokenize
-    assert len({thread for thread in peak - before if thread.name.startswith("bge")}) <= 2 + TOKENIZING_THREADS
+    # those that score, one that has all cores, one for the hook, and those that tokenize
+    limit = usable_cores() + 2 + TOKENIZING_THREADS
+    assert len({thread for thread in peak - before if thread.name.startswith("bge")}) <= limit
 
 
 async def test_a_cancelled_caller_takes_no_one_along(

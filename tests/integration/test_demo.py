@@ -106,6 +106,7 @@ def demonstrate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 def test_the_demonstration(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     said = demonstrate(monkeypatch, capsys, "--top-n", "1")
     assert "demonstration model" in said
+    assert "reranked by demo; the first is shown." in said
     assert "before: BM25" in said
     assert said.count("the same ranking") == len(QUESTIONS)
     assert said.count("Answer: ") == len(QUESTIONS)  # each is the first, and the only one shown
@@ -124,6 +125,15 @@ def test_a_question_that_the_demonstration_cannot_answer(
     assert "what is функция [/]: demo cannot read функция" in said
     assert "demo cannot read वर" in said
     assert "the same ranking" not in said
+
+
+@pytest.mark.parametrize("question", ["", "  ", "\n"])
+def test_an_empty_question(question: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["bge-rerank", "demo", "--query", question])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code
+    assert capsys.readouterr().err == "Error: --query is empty: give a question\n"
 
 
 def test_the_answers_to_the_questions_that_are_shown_move_up(demo: Scorer) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bge_rerank_integrations import load_scorer
+from bge_rerank_integrations.errors import CheckpointError
 from tests.conftest import CHECKPOINTS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -141,3 +143,10 @@ def test_local_files_only_asks_no_hub(hub: tuple[str, list[str]], tmp_path: Path
 @pytest.mark.parametrize("name", ["owner/bad name", "-owner/x", "owner/x..y"])
 def test_a_name_that_is_none(name: str, tmp_path: Path) -> None:
     assert load(name, "http://127.0.0.1:9", tmp_path).startswith(f"CheckpointError {name}")
+
+
+def test_a_published_model_without_its_owner() -> None:
+    with pytest.raises(CheckpointError, match="the published model is 'BAAI/bge-reranker-v2-m3'"):
+        load_scorer("bge-reranker-v2-m3")
+    with pytest.raises(CheckpointError, match="check the path"):
+        load_scorer("v2-m3")

@@ -102,8 +102,10 @@ class Dripping(Answers):
 
 
 class Broken(Answers):
+    status = 503
+
     def do_GET(self) -> None:
-        self.send(503, b"{}")
+        self.send(self.status, b"<html>Something went wrong</html>", {"Content-Type": "text/html"})
 
     do_HEAD = do_GET
 
@@ -177,7 +179,7 @@ FAILURES = {
     "Circle": (Circle, "redirects in a circle"),
     "Stalling": (Stalling, r"brought nothing for 0\.3 s"),
     "Dripping": (Dripping, r"brought nothing for 0\.5 s"),
-    "Broken": (Broken, "refuses it .*503"),
+    "Broken": (Broken, r"fails \(503 Service Unavailable\)\. Try again later"),
     "Gated": (Gated, "It is gated: accept its terms"),
     "Foreign": (Foreign, "answers, but not as a hub does"),
 }
@@ -238,11 +240,12 @@ def test_an_answer_of_nobody(fetch: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("options", [{"local_files_only": True}, {}])
-def test_offline_is_not_unreachable(options: dict[str, bool], fetch: Callable[..., Path]) -> None:
+def test_offline_is_not_unreachable(options: dict[str, bool], fetch: Callable[..., Path], tmp_path: Path) -> None:
     with serving(Answers) as (where, server):
         with pytest.raises(HubError, match=r"HF_HUB_OFFLINE|local_files_only") as raised:
             fetch(hub(where.endpoint, offline=not options), **options)
         assert "reached" not in str(raised.value)
+        assert str(tmp_path) in str(raised.value)
         cached = fetch(where)
         server.heard.clear()
         assert fetch(hub(where.endpoint, offline=not options), **options) == cached
@@ -257,13 +260,59 @@ def test_a_part_in_the_cache_is_not_the_model(fetch: Callable[..., Path]) -> Non
             fetch(hub(where.endpoint, offline=True))
 
 
-@pytest.mark.parametrize(
-    "endpoint", ["hf-mirror.com", "//hf-mirror.com", "", "ftp://hf-mirror.com", "localhost:8080", "http://[::1"]
-)
-def test_an_endpoint_without_a_scheme(endpoint: str, fetch: Callable[..., Path]) -> None:
-    with pytest.raises(HubError, match="is not an address: write it with its scheme, as in https://") as raised:
+STATUSES = {
+    401: "wants a token, or another one (401 Unauthorized). Check token=, HF_TOKEN",
+    403: "refuses it (403 Forbidden). Check whether the token may read it",
+    404: "does not know such an address (404 Not Found). Check HF_ENDPOINT",
+    407: "the proxy wants a password (407 Proxy Authentication Required). Check HTTP_PROXY",
+    418: "refuses it (418 I'm a Teapot). Check HF_ENDPOINT",
+    429: "has had too many requests (429 Too Many Requests). Wait some minutes",
+    500: "fails (500 Internal Server Error). Try again later",
+    520: "fails (520 a status of its own). Try again later",
+}
+
+
+@pytest.mark.parametrize(("status", "reason"), STATUSES.items())
+def test_a_status_says_what_to_do(status: int, reason: str, fetch: Callable[..., Path]) -> None:
+    """A mirror, a proxy or a firewall sends a status alone, without the hub's own codes."""
+    with serving(type("Status", (Broken,), {"status": status})) as (where, _), pytest.raises(HubError) as raised:
+        fetch(where)
+    said = str(raised.value)
+    assert reason in said
+    assert ("token" in said) == (status in (401, 403, 429))
+
+
+ENDPOINTS = [
+    "hf-mirror.com", "//hf-mirror.com", "", "ftp://hf-mirror.com", "localhost:8080", "http://[::1",
+    "https:/hf-mirror.com", "'https://hf-mirror.com'", "https://hf-mirror.com:99999", "https://",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_what_is_no_address_is_shown_as_it_was_given(endpoint: str, fetch: Callable[..., Path]) -> None:
+    with pytest.raises(HubError) as raised:
         fetch(hub(endpoint))
-    assert "\n" not in str(raised.value)
+    wanted = f"HF_ENDPOINT={endpoint!r} is not an address: write one like https://hf-mirror.com, with its scheme"
+    assert str(raised.value) == wanted
+
+
+def test_a_password_in_what_is_no_address_is_not_shown(fetch: Callable[..., Path]) -> None:
+    for endpoint in ("me:secret@hf-mirror.com", "https//me:secret@hf-mirror.com"):
+        with pytest.raises(HubError, match=r"hf-mirror\.com' is not an address") as raised:
+            fetch(hub(endpoint))
+        assert "secret" not in str(raised.value)
+
+
+def test_an_endpoint_from_the_environment_that_is_no_address() -> None:
+    """Nothing of huggingface_hub's own complains first."""
+    for endpoint in ("hf-mirror.com", "http://127.0.0.1:99999"):
+        code = "from bge_rerank_integrations import load_scorer; load_scorer('owner/reranker')"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "HF_ENDPOINT": endpoint}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert f"HubError: HF_ENDPOINT={endpoint!r} is not an address" in done.stderr.splitlines()[-1]
+        assert "Error importing" not in done.stderr
 
 
 def test_the_environment_says_where_to_ask_and_how_long_to_wait() -> None:

@@ -368,6 +368,19 @@ def test_load_scorer_takes_an_address(serve: Callable[..., Server]) -> None:
         load_scorer("demo", dialect="tei")
 
 
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("https://huggingface.co/BAAI/bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3"),
+        ("https://hf-mirror.com/owner/name/tree/main", "owner/name"),
+        ("https://www.modelscope.cn/models/owner/name/summary", "owner/name"),
+    ],
+)
+def test_the_page_of_a_model_is_no_server(page: str, name: str) -> None:
+    with pytest.raises(OptionError, match=f"is a page of a hub: give the hub id alone, '{name}'"):
+        load_scorer(page)
+
+
 ADAPTERS: list[Any] = [langchain.BGERerank, llama_index.BGERerank]
 
 

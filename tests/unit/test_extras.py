@@ -18,6 +18,7 @@ DOORS = {
     "cli": "from bge_rerank_integrations.__main__ import main; main()",
     "demo": "import bge_rerank_integrations.demo.show",
     "evaluate": "import bge_rerank_integrations.evaluation",
+    "remote": "import bge_rerank_integrations.remote.transport",
     "serve": "import bge_rerank_integrations.serve",
 }
 
@@ -48,7 +49,9 @@ def test_the_command_line_says_it_in_one_line(module: str) -> None:
 
 def test_all_that_is_missing_is_named_at_once() -> None:
     done = run(f"sys.modules['bm25s'] = None\n{DOORS['demo']}", "Stemmer")
-    assert done.stderr.splitlines()[-1].endswith("pip install bm25s PyStemmer")
+    assert done.stderr.splitlines()[-1].endswith(
+        "bm25s, PyStemmer: not installed, and 'demo' needs them. Run: pip install bm25s PyStemmer"
+    )
 
 
 def test_what_is_advised_works_for_a_package_that_is_on_no_index() -> None:

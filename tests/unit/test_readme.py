@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+
+from bge_rerank_integrations import Scorer
+from bge_rerank_integrations.langchain import BGERerank
 
 ROOT = Path(__file__).parents[2]
 ENGLISH, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
@@ -40,3 +44,12 @@ def test_each_links_to_the_other() -> None:
 def test_it_stays_short() -> None:
     for text in (ENGLISH, CHINESE):
         assert len(text.splitlines()) <= 260
+
+
+def test_how_many_results_are_kept() -> None:
+    """The row about `top_n`: what it says of the method is not true of the command of the same name."""
+    assert BGERerank.model_fields["top_n"].default == 3
+    assert inspect.signature(Scorer.rank).parameters["top_n"].default is None
+    for text in (ENGLISH, CHINESE):
+        (row,) = (row for row in text.splitlines() if row.startswith("| `top_n`"))
+        assert row.count("`scorer.rank`") == 2
