@@ -13,6 +13,7 @@
     ├── QueueFull                more waits than may, and nothing of it was scored within `timeout`
     ├── Timeout                  the scores were not there within `timeout`                (also a TimeoutError)
     ├── OutOfMemory              a single sequence does not fit the device's memory
+    ├── WorkerError              a process that was to score did not start, or died again and again
     └── MissingExtraError        an optional dependency is not installed                   (also an ImportError)
 
 A wrong argument (a text that is no string, a negative `top_n`) is a plain `TypeError` or `ValueError`.
@@ -71,6 +72,10 @@ class Timeout(RerankError, TimeoutError):
 
 class OutOfMemory(RerankError):
     """A single sequence does not fit the device's memory; batches of several are halved instead."""
+
+
+class WorkerError(RerankError):
+    """A process that was to score did not start, or died again and again."""
 
 
 class MissingExtraError(RerankError, ImportError):

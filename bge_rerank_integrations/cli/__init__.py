@@ -1,4 +1,4 @@
-"""The command line: `bge-rerank demo`, `rank`, `models`, `bench`, `evaluate`, each in a file of its own."""
+"""The command line: `bge-rerank demo`, `rank`, `models`, `bench`, `evaluate`, `score-dataset`, each in its own file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bge_rerank_integrations import __version__
-from bge_rerank_integrations.cli import bench, demo, evaluate, models, rank
+from bge_rerank_integrations.cli import bench, demo, evaluate, models, rank, score_dataset
 from bge_rerank_integrations.errors import RerankError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="BGE rerankers for LangChain and LlamaIndex.",
 )
-for command in (demo.demo, rank.rank, models.models, bench.bench, evaluate.evaluate):
+for command in (demo.demo, rank.rank, models.models, bench.bench, evaluate.evaluate, score_dataset.score_dataset):
     app.command()(command)
 
 
