@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,7 +17,8 @@ from bge_rerank_integrations.ranking import Pair
 from bge_rerank_integrations.ray.actor import ScoringActor
 
 RETRIES = 3
-"""How often an actor that died is started again, and how often a block is given to it again."""
+"""How often a block is given again to an actor that died with it; the actor itself is always started again."""
+SECONDS_TO_ANSWER = 10
 STATISTICS = "RAY_USAGE_STATS_ENABLED"
 
 
@@ -85,7 +87,7 @@ def actor_pool(model: Model, placing: Placing, watch: Watch) -> Iterator[Runner]
         # No CPU is asked for: where a machine has two, actors that reserve one each leave no room for anything else,
         # and wait without a word. The threads of an actor are its `AT_ONCE` blocks.
         options: dict[str, Any] = {"num_cpus": 0, "max_concurrency": AT_ONCE}
-        options |= {"max_restarts": RETRIES, "max_task_retries": RETRIES}
+        options |= {"max_restarts": -1, "max_task_retries": RETRIES}
         if placing.devices is None:
             options |= {"num_gpus": placing.gpus_per_actor}
         else:  # Ray hides all GPUs from actors that reserve none
@@ -103,8 +105,8 @@ def actor_pool(model: Model, placing: Placing, watch: Watch) -> Iterator[Runner]
             raise error.cause from None  # what happened there, without the frames of Ray
         except RayActorError as error:
             raise WorkerError(
-                f"a Ray actor died more than {RETRIES} times, perhaps for want of memory (each holds a model): use "
-                f"fewer actors or smaller blocks. Ray says: {error}"
+                f"a Ray actor died {RETRIES + 1} times with the same block, perhaps for want of memory (each holds a "
+                f"model): use fewer actors or smaller blocks. Ray says: {error}"
             ) from error
         finally:
             for actor in actors:
@@ -126,8 +128,9 @@ def _joined(placing: Placing) -> Iterator[None]:
         if placing.address is None:
             ray.init(include_dashboard=False, **quiet)
         else:
+            _check_answers(placing.address)
             ray.init(address=placing.address, **quiet)
-    except ConnectionError as error:
+    except OSError as error:
         raise WorkerError(
             f"no Ray answers at {placing.address!r}: start it with `ray start --head`. {error}"
         ) from error
@@ -144,3 +147,10 @@ def _joined(placing: Placing) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """An OSError where nobody listens at HOST:PORT, for which Ray itself would look for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 pytest.importorskip("ray")
 
 from bge_rerank_integrations import load_scorer
-from bge_rerank_integrations.errors import CheckpointError, OptionError
+from bge_rerank_integrations.errors import CheckpointError, OptionError, WorkerError
 from bge_rerank_integrations.ray import score
 from bge_rerank_integrations.ray.pool import Placing
 from tests.integration.dataset_example import (
@@ -85,6 +86,50 @@ def actor_processes() -> list[int]:
     return [process for process in named if descends(process)]
 
 
+def test_a_killed_driver(lines: Path, tmp_path: Path, expected: dict[int, float]) -> None:
+    """With a Ray of its own, which dies with it; this process then does the rest without Ray."""
+    out = tmp_path / "out"
+    words = [sys.executable, "-c", DRIVER, str(lines), str(out), ENCODER, str(BLOCK_ROWS)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        said = iter(driver.stdout.readline, "")
+        while next(said) not in (f"scoring rows {done}\n" for done in range(BLOCK_ROWS, ROWS)):
+            pass
+        driver.kill()
+    assert 0 < len(scores(out)) < len(expected)
+    score_and_report(lines, out, lambda told: None)
+    check(out, expected)
+
+
+def test_a_cluster_that_is_not_there(lines: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(WorkerError, match=f"no Ray answers at '{address}'"):
+        score(lines, tmp_path / "out", model=ENCODER, actors=1, address=address)
+
+
+def test_placing() -> None:
+    assert Placing().device_of_each() == [None]
+    assert Placing(actors=3).device_of_each() == [None] * 3
+    assert Placing("cpu", actors=2).device_of_each() == ["cpu", "cpu"]
+    assert Placing(["cuda:0", "cuda:1"]).device_of_each() == ["cuda:0", "cuda:1"]
+    assert Placing(["cuda:0", "cuda:1"], 3).device_of_each() == ["cuda:0", "cuda:1", "cuda:0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"actors": 0}, "actors=0: use a whole number of 1 or more"),
+        ({"gpus_per_actor": -1}, "gpus_per_actor=-1: use 0 or more"),
+        ({"devices": "cuda:0", "gpus_per_actor": 1}, "contradict each other"),
+        ({"address": "auto"}, "say how many actors"),
+    ],
+)
+def test_placings_that_are_refused(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        Placing(**arguments)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 def test_a_killed_actor_is_replaced(lines: Path, tmp_path: Path, expected: dict[int, float], ray: Any) -> None:
     killed: list[int] = []
@@ -108,40 +153,3 @@ def test_an_actor_that_cannot_load_says_why(lines: Path, tmp_path: Path, ray: An
     with pytest.raises(CheckpointError) as there:
         score(lines, tmp_path / "out", model=str(tmp_path / "empty"))
     assert str(there.value) == str(here.value)
-
-
-def test_a_killed_driver(lines: Path, tmp_path: Path, expected: dict[int, float]) -> None:
-    """With a Ray of its own, which dies with it; this process then does the rest without Ray."""
-    out = tmp_path / "out"
-    words = [sys.executable, "-c", DRIVER, str(lines), str(out), ENCODER, str(BLOCK_ROWS)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as driver:
-        assert driver.stdout is not None
-        said = iter(driver.stdout.readline, "")
-        while next(said) not in (f"scoring rows {done}\n" for done in range(BLOCK_ROWS, ROWS)):
-            pass
-        driver.kill()
-    assert 0 < len(scores(out)) < len(expected)
-    score_and_report(lines, out, lambda told: None)
-    check(out, expected)
-
-
-def test_placing() -> None:
-    assert Placing().device_of_each() == [None]
-    assert Placing(actors=3).device_of_each() == [None] * 3
-    assert Placing("cpu", actors=2).device_of_each() == ["cpu", "cpu"]
-    assert Placing(["cuda:0", "cuda:1"]).device_of_each() == ["cuda:0", "cuda:1"]
-    assert Placing(["cuda:0", "cuda:1"], 3).device_of_each() == ["cuda:0", "cuda:1", "cuda:0"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"actors": 0}, "actors=0: use a whole number of 1 or more"),
-        ({"gpus_per_actor": -1}, "gpus_per_actor=-1: use 0 or more"),
-        ({"devices": "cuda:0", "gpus_per_actor": 1}, "contradict each other"),
-        ({"address": "auto"}, "say how many actors"),
-    ],
-)
-def test_placings_that_are_refused(arguments: dict[str, Any], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
-        Placing(**arguments)
