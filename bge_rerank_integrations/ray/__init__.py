@@ -55,7 +55,7 @@ def score(
         block_rows: after a stop, at most two blocks an actor are scored again.
 
     Raises:
-        As `bge_rerank_integrations.dataset.score`, and:
+        DataError, OptionError, ScoreError: as `bge_rerank_integrations.dataset.score` does.
         WorkerError: Ray cannot be reached, it has no room for the actors, or an actor died again and again.
     """
     chosen = Model(model, options or {})
