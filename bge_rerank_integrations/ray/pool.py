@@ -132,7 +132,8 @@ def _joined(placing: Placing) -> Iterator[None]:
             ray.init(address=placing.address, **quiet)
     except OSError as error:
         raise WorkerError(
-            f"no Ray answers at {placing.address!r}: start it with `ray start --head`. {error}"
+            f"no Ray answers at {placing.address!r}, or it wants another token: start it with `ray start --head`, and "
+            f"give this process the cluster's RAY_AUTH_TOKEN, if it has one. {error}"
         ) from error
     finally:
         if before is None:
