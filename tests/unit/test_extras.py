@@ -18,6 +18,8 @@ DOORS = {
     "cli": "from bge_rerank_integrations.__main__ import main; main()",
     "demo": "import bge_rerank_integrations.demo.show",
     "evaluate": "import bge_rerank_integrations.evaluation",
+    "dataset": "import bge_rerank_integrations.dataset",
+    "ray": "from bge_rerank_integrations.extras import require; require('ray')",
     "serve": "import bge_rerank_integrations.serve",
 }
 
