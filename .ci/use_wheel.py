@@ -15,6 +15,8 @@ from bge_rerank_integrations.errors import MissingExtraError
 
 NAME = "bge_rerank_integrations"
 NEEDS_AN_EXTRA = {
+    "dataset",
+    "ray",
     "langchain",
     "llama_index",
     "retrieval",

@@ -14,6 +14,7 @@
     ├── QueueFull                the queue was full, and had no room within `timeout`
     ├── Timeout                  not scored, or not loaded, within `timeout`               (also a TimeoutError)
     ├── OutOfMemory              a single sequence, or the layers it needs, do not fit the device's memory
+    ├── WorkerError              a process that was to score did not start, or died again and again
     └── MissingExtraError        an optional dependency is not installed                   (also an ImportError)
 
 A wrong argument (a text that is not a string, a negative `top_n`) is a plain `TypeError` or `ValueError`.
@@ -83,6 +84,10 @@ class Timeout(RerankError, TimeoutError):
 
 class OutOfMemory(RerankError):
     """A single sequence, or the layers it needs, do not fit the device's memory. (Larger batches are halved.)"""
+
+
+class WorkerError(RerankError):
+    """A process that was to score did not start, or died again and again."""
 
 
 class MissingExtraError(RerankError, ImportError):

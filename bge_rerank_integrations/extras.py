@@ -10,6 +10,7 @@ from bge_rerank_integrations.errors import MissingExtraError
 _CLI = {"rich": "rich", "typer": "typer"}
 _BM25 = {"bm25s": "bm25s", "Stemmer": "PyStemmer"}
 _TOML = {"tomli": "tomli"} if sys.version_info < (3, 11) else {}
+_DATASET = {**_CLI, "filelock": "filelock", "pyarrow": "pyarrow"}
 
 MODULES = {
     "cli": _CLI,
@@ -26,6 +27,8 @@ MODULES = {
         "scipy": "scipy",
     },
     "remote": {"httpx": "httpx", "tenacity": "tenacity"},
+    "dataset": _DATASET,
+    "ray": {**_DATASET, "ray": "ray"},
     "serve": {**_CLI, "fastapi": "fastapi", "prometheus_client": "prometheus-client", "uvicorn": "uvicorn"},
 }
 """For each extra: the modules that are imported, and the packages that they come in."""

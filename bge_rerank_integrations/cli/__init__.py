@@ -1,4 +1,4 @@
-"""The command line: `bge-rerank demo`, `rank`, `models`, `bench`, `evaluate`, `serve`, each in a file of its own."""
+"""The command line: `demo`, `rank`, `models`, `bench`, `evaluate`, `serve`, `score-dataset`, each in its own file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from bge_rerank_integrations import __version__
-from bge_rerank_integrations.cli import bench, demo, evaluate, models, rank, serve
+from bge_rerank_integrations.cli import bench, demo, evaluate, models, rank, score_dataset, serve
 from bge_rerank_integrations.errors import RerankError
 from bge_rerank_integrations.terminal import escape
 
@@ -23,7 +23,16 @@ app = typer.Typer(
 )
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[2]
 """click's ClickException, of which some versions of typer have a copy of their own."""
-for command in (demo.demo, rank.rank, models.models, bench.bench, evaluate.evaluate, serve.serve):
+_COMMANDS = (
+    demo.demo,
+    rank.rank,
+    models.models,
+    bench.bench,
+    evaluate.evaluate,
+    serve.serve,
+    score_dataset.score_dataset,
+)
+for command in _COMMANDS:
     app.command()(command)
 
 

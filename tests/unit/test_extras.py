@@ -19,6 +19,8 @@ DOORS = {
     "demo": "import bge_rerank_integrations.demo.show",
     "evaluate": "import bge_rerank_integrations.evaluation",
     "remote": "import bge_rerank_integrations.remote.transport",
+    "dataset": "import bge_rerank_integrations.dataset",
+    "ray": "from bge_rerank_integrations.extras import require; require('ray')",
     "serve": "import bge_rerank_integrations.serve",
 }
 

@@ -17,7 +17,8 @@ PACKAGE = Path(bge_rerank_integrations.__file__).parent
 FLOORS = (
     ("__main__",),
     ("cli*",),
-    ("bench*", "evaluation*", "demo*"),
+    ("ray*",),
+    ("bench*", "evaluation*", "demo*", "dataset*"),
     ("serve*",),
     ("langchain", "llama_index", "flag*"),
     ("adapter_fields",),
