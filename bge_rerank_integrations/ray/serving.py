@@ -27,7 +27,7 @@ NAME = "rerank"
 KEY = "BGE_RERANK_API_KEY"
 """The environment variable that holds the API key, in each replica: arguments of a deployment are stored by Ray."""
 AHEAD = 4
-"""Requests that a replica takes, for each that it is meant to have: its engine orders them, and replicas take time to come."""
+"""Requests that a replica takes, for each that it is meant to have: more replicas take time to come."""
 MAX_QUEUED = 1_024
 """Requests that wait in a proxy for a replica; one more is answered 429."""
 RETRY_AFTER = 1
@@ -83,8 +83,7 @@ def serve_app(
             raise OptionError(f"{name}={value!r}: use 0 or more, such as 0.5 or 1")
         if value > 1 and value != int(value):
             raise OptionError(f"{name}={value!r}: use a whole number above 1, as Ray asks for")
-    deployment = serve.deployment(
-        serve.ingress()(Replica),
+    deployed = serve.deployment(
         name=NAME,
         ray_actor_options={"num_cpus": cpus_per_replica, "num_gpus": gpus_per_replica},
         autoscaling_config={
@@ -99,7 +98,9 @@ def serve_app(
         max_constructor_retry_count=LOAD_ATTEMPTS,
     )
     devices = [f"cuda:{index}" for index in range(int(gpus_per_replica))] if gpus_per_replica >= 2 else None
-    return deployment.bind(_named(models), devices, _settings({} if settings is None else settings))
+    return deployed(serve.ingress()(Replica)).bind(
+        _named(models), devices, _settings({} if settings is None else settings)
+    )
 
 
 def build_app(arguments: dict[str, Any]) -> Any:
