@@ -22,6 +22,7 @@ A wrong argument (a text that is not a string, a negative `top_n`) is a plain `T
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 
@@ -102,5 +103,5 @@ class MissingExtraError(RerankError, ImportError):
     def __init__(self, packages: Sequence[str], extra: str) -> None:
         them = "it" if len(packages) == 1 else "them"
         super().__init__(
-            f"{', '.join(packages)}: not installed, and {extra!r} needs {them}. Run: pip install {' '.join(packages)}"
+            f"{', '.join(packages)}: not installed, and {extra!r} needs {them}. Run: pip install {shlex.join(packages)}"
         )

@@ -11,6 +11,7 @@ _CLI = {"rich": "rich", "typer": "typer"}
 _BM25 = {"bm25s": "bm25s", "Stemmer": "PyStemmer"}
 _TOML = {"tomli": "tomli"} if sys.version_info < (3, 11) else {}
 _DATASET = {**_CLI, "filelock": "filelock", "pyarrow": "pyarrow"}
+_SERVE = {**_CLI, "fastapi": "fastapi", "prometheus_client": "prometheus-client", "uvicorn": "uvicorn"}
 
 MODULES = {
     "cli": _CLI,
@@ -28,8 +29,8 @@ MODULES = {
     },
     "remote": {"httpx": "httpx", "tenacity": "tenacity"},
     "dataset": _DATASET,
-    "ray": {**_DATASET, "ray": "ray"},
-    "serve": {**_CLI, "fastapi": "fastapi", "prometheus_client": "prometheus-client", "uvicorn": "uvicorn"},
+    "ray": {**_DATASET, **_SERVE, "ray": "ray[serve]"},
+    "serve": _SERVE,
 }
 """For each extra: the modules that are imported, and the packages that they come in."""
 

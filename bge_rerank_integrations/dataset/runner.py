@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from bge_rerank_integrations.errors import OptionError, OutOfMemory, ScoreError
 from bge_rerank_integrations.options import (
+    SECRETS,
     EngineSettings,
     ModelSource,
     Placement,
@@ -59,6 +60,10 @@ class Model:
         known = {*names(ModelSource), *names(Placement), *names(EngineSettings), *names(ScoringOptions)}
         known -= {"model", "devices", "on_batch"}
         for name in self.options:
+            if name in SECRETS:  # they would be written to the job's file, and sent to actors
+                raise OptionError(
+                    f"option {name!r} is a secret: set HF_TOKEN in the environment of what loads the model"
+                )
             if name not in known:
                 raise OptionError(f"unknown option {name!r}: use one of {', '.join(sorted(known))}")
         self._groups()

@@ -1,10 +1,13 @@
-"""Scores for data sets on Ray: the same blocks as in `bge_rerank_integrations.dataset`, scored by actors.
+"""Scores for data sets on Ray, and a server by Ray Serve. `score` has the same blocks as
+`bge_rerank_integrations.dataset`, scored by actors:
 
     score("pairs.parquet", "scores", model="BAAI/bge-reranker-v2-m3", actors=16, gpus_per_actor=1, address="auto")
 
 This process reads the input and writes the output; actors, anywhere in the cluster, hold models and score. So nothing
 but the input and the output of this process must be on a disk that it sees, and whatever an actor that was killed had
 begun leaves no trace.
+
+`serve_app` is the application of `bge_rerank_integrations.serve`, for `ray.serve.run` or a serve.yaml.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from bge_rerank_integrations.dataset import Columns, Summary
 from bge_rerank_integrations.dataset.job import BLOCK_ROWS, Job, OutputFormat, run_job, unwatched
 from bge_rerank_integrations.dataset.runner import Model, Watch
 from bge_rerank_integrations.ray.pool import Placing, actor_pool
+from bge_rerank_integrations.ray.serving import build_app, serve_app
 
-__all__ = ["Columns", "Summary", "score"]
+__all__ = ["Columns", "Summary", "build_app", "score", "serve_app"]
 
 
 def score(

@@ -332,6 +332,7 @@ def test_values_that_are_refused(lines: Path, tmp_path: Path) -> None:
         ({"block_rows": 0}, "block_rows=0: use a whole number of 1 or more"),
         ({"options": {"scale": "percent"}}, "scale='percent'"),
         ({"options": {"cache_size": -1}}, "cache_size=-1"),
+        ({"options": {"token": "hf_1"}}, "option 'token' is a secret: set HF_TOKEN"),
     ):
         with pytest.raises(OptionError, match=said):
             run(lines, tmp_path / "out", **options)  # type: ignore[arg-type]

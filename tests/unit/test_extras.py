@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def test_each_module_of_an_extra_is_checked_first(extra: str, module: str) -> No
     assert done.returncode == 1
     *_, last = done.stderr.splitlines()
     package = MODULES[extra][module]
-    assert f"{package}: not installed, and '{extra}' needs it. Run: pip install {package}" in last
+    assert f"{package}: not installed, and '{extra}' needs it. Run: pip install {shlex.quote(package)}" in last
 
 
 @pytest.mark.parametrize("module", MODULES["cli"])
