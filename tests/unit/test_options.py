@@ -173,8 +173,8 @@ def test_changed_options_are_a_copy_that_is_checked() -> None:
     before = ScoringOptions(scale="sigmoid")
     assert changed(before, {"max_length": 64}) == ScoringOptions(scale="sigmoid", max_length=64)
     assert changed(before, {}) == before == ScoringOptions(scale="sigmoid")
-    with pytest.raises(OptionError, match=r"unknown option 'max_len': use one of max_length, .*attention_softcap"):
-        changed(before, {"max_len": 64})
+    with pytest.raises(OptionError, match=r"unknown option 'maximal': use one of max_length, .*attention_softcap"):
+        changed(before, {"maximal": 64})
     with pytest.raises(OptionError, match="unknown option 'dtype'"):
         changed(before, {"dtype": "int8"})  # of another group: the weights would have to be loaded again
     with pytest.raises(OptionError, match="scale='percent'"):

@@ -46,7 +46,7 @@ def brought_by(extra: str) -> set[str]:
 
 @pytest.mark.parametrize("extra", MODULES)
 def test_an_extra_brings_what_is_checked(extra: str) -> None:
-    assert brought_by(extra) == {package.lower() for package in MODULES[extra].values()}
+    assert brought_by(extra) == {distribution(package) for package in MODULES[extra].values()}
 
 
 def test_reranking_in_a_framework_brings_little_else() -> None:

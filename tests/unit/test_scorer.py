@@ -49,8 +49,8 @@ def test_an_option_out_of_range_is_refused(encoder: Scorer, option: dict[str, An
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones(encoder: Scorer) -> None:
-    with pytest.raises(OptionError, match=r"'max_len'.*max_length, query_max_length"):
-        encoder.with_options(max_len=3)
+    with pytest.raises(OptionError, match=r"'maximal'.*max_length, query_max_length"):
+        encoder.with_options(maximal=3)
     with pytest.raises(TypeError, match="max_len"):
         load_scorer(ENCODER, max_len=3)  # type: ignore[call-arg]
 
