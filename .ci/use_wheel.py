@@ -23,6 +23,7 @@ NEEDS_AN_EXTRA = {
     "words",
     "demo.show",
     "evaluation",
+    "remote.recognise",
     "remote.scorer",
     "remote.transport",
     "serve",
