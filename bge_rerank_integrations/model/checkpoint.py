@@ -56,9 +56,9 @@ class Checkpoint:
         tokenizer_files: TokenizerFiles | None = None,
         folders: tuple[Path, ...] = (),
     ) -> None:
+        self.folder = folder = Path(os.path.abspath(folder))  # once: the process may change its directory
         if config is None and not (folder / "config.json").is_file():
             raise CheckpointError(describe_folder(folder))
-        self.folder = folder = Path(os.path.abspath(folder))  # once: the process may change its directory
         self.folders = folders or (folder,)
         self.config = read_json(folder / "config.json") if config is None else config
         self.settings: SavedSettings = read_settings(folder, self.config)

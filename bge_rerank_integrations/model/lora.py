@@ -114,7 +114,9 @@ class Adapter:
     @cached_property
     def replaced(self) -> dict[str, str]:
         """The tensors that were saved whole: from the base model's names to those in the file."""
-        whole = {_bare(name): name for name in self.tensors if ".lora_" not in name}
+        whole = {
+            _bare(name): name for name in self.tensors if ".lora_" not in name and ".original_module." not in name
+        }  # peft saves biases also of the modules that its copies stand in for
         if unknown := [n for n in self.tensors if ".lora_" in n and not _FACTOR.fullmatch(_bare(n))]:
             raise WeightsError(f"{self.folder / WEIGHTS} has {unknown[0]}, which plain LoRA does not have")
         return whole
@@ -202,6 +204,11 @@ class MergedTensors:
         for name, factors in adapter.factors.items():
             rows, columns = adapter.tensors[factors.b].shape[0], adapter.tensors[factors.a].shape[1]
             shape = (columns, rows) if factors.transposed else (rows, columns)
+            if name == HEAD and EMBEDDINGS in stored and not any(other.startswith("lm_head.") for other in stored):
+                raise WeightsError(
+                    f"{adapter.folder} adapts {HEAD}, which in its base {adapter.base} is the same tensor as the "
+                    "embeddings: whether they change with it is not said; merge it with peft"
+                )
             if name not in stored:
                 raise WeightsError(f"{adapter.folder} adapts {name}, which its base {adapter.base} does not have")
             if stored[name].shape != shape:

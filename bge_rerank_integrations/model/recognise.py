@@ -9,6 +9,9 @@ from pathlib import Path
 from bge_rerank_integrations.errors import CheckpointError
 from bge_rerank_integrations.model.json_file import read_json_value
 
+_NO_MODELS = ("openvino", "training_args", "optimizer", "scheduler", "scaler", "rng_state")
+"""How pickles begin that trainers and converters put beside a model."""
+
 
 def describe_folder(folder: Path) -> str:
     """Why a folder without config.json is not that of a model."""
@@ -20,7 +23,7 @@ def describe_folder(folder: Path) -> str:
 
 def describe_weights(folder: Path) -> str:
     """Why a folder with config.json has no weights to read."""
-    for look in (_dangling, _pickles, _other_format, _trainer_output, _incomplete_snapshot):
+    for look in (_dangling, _named_otherwise, _pickles, _other_format, _trainer_output, _incomplete_snapshot):
         if found := look(folder):
             return f"{folder} has no model.safetensors: {found}"
     return (
@@ -35,10 +38,10 @@ def _hub_cache(folder: Path) -> str | None:
         kind = f"it is the hub's cache of {name}"
         snapshots = _folders_with(folder / "snapshots", "config.json")
         if snapshots:
-            return f"{kind}: give {_newest(snapshots)}, or the name {name!r}"
+            return f"{kind}: give {_current(folder, snapshots)}, or the name {name!r}"
         return f"{kind}, and its download is not complete: give the name {name!r} while the hub can be reached"
     if folder.name == "snapshots" and (snapshots := _folders_with(folder, "config.json")):
-        return f"it holds a model's snapshots: give {_newest(snapshots)}"
+        return f"it holds a model's snapshots: give {_current(folder.parent, snapshots)}"
     if folder.parent.name == "snapshots":
         return _incomplete_snapshot(folder)
     if cached := sorted(path.name for path in _folders(folder) if path.name.startswith("models--")):
@@ -104,9 +107,22 @@ def _other_format(folder: Path) -> str | None:
     return None
 
 
+def _named_otherwise(folder: Path) -> str | None:
+    """Weights whose names are not those under which they are looked for."""
+    found = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter"))
+    if not found:
+        return None
+    if any(re.search(r"-\d+-of-\d+\.safetensors$", name) for name in found):
+        return (
+            f"{_listed(found)} are parts of a model, and model.safetensors.index.json, which says what is in which, "
+            "is missing: copy it here as well"
+        )
+    return f"if {_listed(found)} is the model, rename it to model.safetensors"
+
+
 def _pickles(folder: Path) -> str | None:
     found = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern))
-    found = [name for name in found if not name.startswith(("openvino", "training_args", "optimizer", "scheduler"))]
+    found = [name for name in found if not name.startswith(_NO_MODELS)]
     if not found:
         return None
     return (
@@ -136,8 +152,12 @@ def _folders_with(folder: Path, name: str) -> list[Path]:
     return [path for path in _folders(folder) if (path / name).is_file()]
 
 
-def _newest(paths: Sequence[Path]) -> Path:
-    return max(paths, key=lambda path: path.stat().st_mtime)
+def _current(cache: Path, snapshots: Sequence[Path]) -> Path:
+    """The snapshot of the branch "main", or else the newest."""
+    main = cache / "refs" / "main"
+    named = main.read_text(encoding="utf-8", errors="replace").strip() if main.is_file() else ""
+    newest = max(snapshots, key=lambda path: path.stat().st_mtime)
+    return next((path for path in snapshots if path.name == named), newest)
 
 
 def _listed(names: Sequence[str]) -> str:

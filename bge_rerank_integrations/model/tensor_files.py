@@ -18,6 +18,10 @@ from bge_rerank_integrations.model.recognise import describe_weights
 _BARE = re.compile(r"(roberta|bert|classifier|lm_head)\.|model\.(embed_tokens|layers|norm)\.")
 """How the names of tensors begin in the models that run here."""
 
+_OLD_NORM = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
+_NORM = {"gamma": "weight", "beta": "bias"}
+"""How models that were converted from TensorFlow name a norm's numbers, which transformers renames as well."""
+
 FLOATS = ("F32", "F16", "BF16", "F64")
 """The types of numbers that weights may have, as safetensors names them."""
 
@@ -54,14 +58,14 @@ class TensorFiles:
     @cached_property
     def tensors(self) -> Mapping[str, Stored]:
         """Every tensor; from the files' headers alone."""
-        return {name[len(self._wrapper) :]: stored for shard in self._shards.values() for name, stored in shard.items()}
+        return {self._bare(name): stored for shard in self._shards.values() for name, stored in shard.items()}
 
     def read(self, rows: Mapping[str, slice]) -> Iterator[tuple[str, Tensor]]:
         """See `TensorSource`."""
         for path, shard in self._shards.items():
             with opened(path) as file:
                 for name in shard:
-                    bare = name[len(self._wrapper) :]
+                    bare = self._bare(name)
                     if bare in rows:
                         yield bare, file.get_slice(name)[rows[bare]]
 
@@ -97,14 +101,21 @@ class TensorFiles:
 
     @cached_property
     def _wrapper(self) -> str:
-        """The prefix that torch.compile, DistributedDataParallel or a trainer put before every name, or ""."""
-        names = [name for shard in self._shards.values() for name in shard]
-        parts = names[0].split(".") if names else []
-        for depth in range(len(parts)):
-            prefix = "".join(f"{part}." for part in parts[:depth])
-            if all(name.startswith(prefix) and _BARE.match(name, len(prefix)) for name in names):
-                return prefix
-        return ""
+        """The prefix that torch.compile, DistributedDataParallel or a trainer put before the model's names, or "".
+
+        What else lies there, such as a loss, has no say in it.
+        """
+        prefixes = {_prefix(name) for shard in self._shards.values() for name in shard} - {None}
+        return (prefixes.pop() or "") if len(prefixes) == 1 else ""
+
+    def _bare(self, name: str) -> str:
+        return _OLD_NORM.sub(lambda old: _NORM[old[1]], name.removeprefix(self._wrapper))
+
+
+def _prefix(name: str) -> str | None:
+    """What stands before the part of a name that the models here have; None: there is no such part."""
+    starts = (match.start() for match in re.finditer(r"(?<![^.])", name))
+    return next((name[:start] for start in starts if _BARE.match(name, start)), None)
 
 
 def read_header(path: Path) -> dict[str, Stored]:

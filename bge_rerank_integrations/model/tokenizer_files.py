@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers, processors
 
 from bge_rerank_integrations.errors import CheckpointError
 from bge_rerank_integrations.model.json_file import damage, read_json
@@ -28,6 +28,11 @@ BERT_CLASSES = frozenset(
 """Classes that set the normalizer by `do_lower_case`, `strip_accents` and `tokenize_chinese_chars`."""
 ROBERTA_CLASSES = frozenset(f"{name}Tokenizer" for name in ("Roberta", "Bart", "Longformer", "GPT2", "Deberta"))
 """Classes that set the pre-tokenizer by `add_prefix_space`."""
+TEMPLATES = {
+    **dict.fromkeys(("BertTokenizer", "ElectraTokenizer"), processors.BertProcessing),
+    **dict.fromkeys(("RobertaTokenizer", "CamembertTokenizer", "XLMRobertaTokenizer"), processors.RobertaProcessing),
+}
+"""Classes that put `cls_token` and `sep_token` around texts themselves, whatever template tokenizer.json has."""
 CLASSES = {
     "bert": "BertTokenizer",
     "roberta": "RobertaTokenizer",
@@ -74,6 +79,7 @@ class TokenizerFiles:
             self._set_normalizer(tokenizer)
             self._set_pre_tokenizer(tokenizer)
             self._add_tokens(tokenizer)
+            self._set_template(tokenizer)
             if self.lowercase and not _lowers(tokenizer.normalizer):
                 before = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
                 tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
@@ -137,6 +143,10 @@ class TokenizerFiles:
         with tokenizer_errors(f"{self.folder / 'tokenizer.json'} does not work"):
             probe = self.tokenizer.encode("a")
         before = probe.ids[: next((i for i, s in enumerate(probe.sequence_ids) if s is not None), 0)]
+        if not before and "bos_token" not in self.settings:
+            default = DEFAULT_TOKENS.get(self.kind, {}).get("bos_token")
+            if default is not None and (index := self.tokenizer.token_to_id(default)) is not None:
+                return index
         if len(before) != 1:
             raise CheckpointError(
                 f"{self.folder}: which token a text begins with is said neither in tokenizer_config.json or "
@@ -144,6 +154,12 @@ class TokenizerFiles:
                 "tokenizer.json: copy tokenizer_config.json from the model that this one was made from"
             )
         return before[0]
+
+    @property
+    def gives_token_types(self) -> bool:
+        """Whether the model is told which tokens are the passage's."""
+        names = self.settings.get("model_input_names")
+        return not isinstance(names, list) or "token_type_ids" in names
 
     def pad_token(self) -> int | None:
         """The token that fills up batches elsewhere; None where no file names one."""
@@ -184,6 +200,21 @@ class TokenizerFiles:
         if self.kind in ROBERTA_CLASSES and isinstance(pre_tokenizer, pre_tokenizers.ByteLevel):
             pre_tokenizer.add_prefix_space = self.switch("add_prefix_space", False)
             tokenizer.pre_tokenizer = pre_tokenizer
+
+    def _set_template(self, tokenizer: Tokenizer) -> None:
+        template, named = TEMPLATES.get(self.kind), self._named_tokens()
+        if template is None:
+            return
+        ids = {name: tokenizer.token_to_id(named[name]) for name in ("cls_token", "sep_token") if name in named}
+        for name, index in ids.items():
+            if index is None and name in self.settings:
+                raise CheckpointError(
+                    f"{self.folder}: {name} is {named[name]!r}, which the tokenizer's vocabulary does not have: its "
+                    "files are of different models; copy all of them from one"
+                )
+        if len(ids) == 2 and None not in ids.values():
+            sep, cls = ((named[name], ids[name]) for name in ("sep_token", "cls_token"))
+            tokenizer.post_processor = template(sep, cls)
 
     def _add_tokens(self, tokenizer: Tokenizer) -> None:
         """Tokens that the settings name and tokenizer.json does not, or with other rules for the spaces around them."""

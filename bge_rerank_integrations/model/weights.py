@@ -14,6 +14,12 @@ from bge_rerank_integrations.errors import ClosedError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.tensor_files import FLOATS
 
+_QUANTIZED = re.compile(
+    r".+\.(qweight|qzeros|scales|g_idx|SCB|weight_format|weight_scale(_inv)?|weight_zero_point|weight_packed|absmax"
+    r"|quant_map|quant_state\..+)"
+)
+"""Names of what quantized weights consist of, in the formats of GPTQ, AWQ, bitsandbytes and compressed-tensors."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -51,6 +57,11 @@ def check_weights(checkpoint: Checkpoint, targets: Mapping[str, Target], ignored
     stored = checkpoint.tensors
     unread = re.compile("|".join(ignored)) if ignored else None
     unexpected = [name for name in stored if name not in targets and not (unread and unread.fullmatch(name))]
+    if quantized := [name for name in unexpected if _QUANTIZED.fullmatch(name)]:
+        raise WeightsError(
+            f"{checkpoint.folder} has {_some(quantized)}, as quantized weights do, which cannot be run here: use the "
+            "model that they were made from"
+        )
     if missing := [name for name in targets if name not in stored]:
         raise WeightsError(
             f"{checkpoint.folder} lacks {_some(missing)}"

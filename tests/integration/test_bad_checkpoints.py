@@ -148,10 +148,15 @@ def test_no_weights_at_all(copy: CopyOf) -> None:
     fails(folder, CheckpointError, "no weights")
 
 
-@pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert", "llama", None])
-def test_an_unknown_architecture_is_named(copy: CopyOf, model_type: str | None) -> None:
+@pytest.mark.parametrize("model_type", ["deberta-v2", "modernbert", "llama"])
+def test_an_unknown_architecture_is_named(copy: CopyOf, model_type: str) -> None:
     changed = copy().config(model_type=model_type, architectures=["MagicForSequenceClassification"])
     fails(changed.folder, UnknownFamilyError, "MagicForSequenceClassification", "encoder: xlm-roberta", "llm: gemma")
+
+
+def test_a_config_without_a_model_type(copy: CopyOf) -> None:
+    changed = copy().config(model_type=None, architectures=["MagicForSequenceClassification"])
+    fails(changed.folder, UnknownFamilyError, "MagicForSequenceClassification", "no model_type", "copy config.json")
 
 
 def test_a_family_that_does_not_fit_is_refused(copy: CopyOf) -> None:

@@ -142,6 +142,19 @@ def test_a_quantization_config_is_named(copy: CopyOf, family: str) -> None:
     fails(changed.folder, CheckpointError, "quantization_config", "bitsandbytes", "int8")
 
 
+@pytest.mark.parametrize(
+    ("named", "shown"), [({"load_in_8bit": True, "load_in_4bit": False}, "load_in_8bit"), ({}, "no known method")]
+)
+def test_a_quantization_config_without_a_method(copy: CopyOf, named: dict[str, Any], shown: str) -> None:
+    fails(copy().config(quantization_config=named).folder, CheckpointError, "quantization_config", shown)
+
+
+@pytest.mark.parametrize("part", ["qweight", "SCB", "weight_scale", "quant_state.bitsandbytes__nf4"])
+def test_quantized_weights_of_which_config_says_nothing(copy: CopyOf, part: str) -> None:
+    changed = copy("llm").tensors(lambda tensors: tensors.update({f"model.layers.1.mlp.up_proj.{part}": torch.ones(2)}))
+    fails(changed.folder, WeightsError, part, "quantized", "use the model that they were made from")
+
+
 def add_tokens(folder: Path, count: int) -> None:
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text())
@@ -184,7 +197,7 @@ def test_a_padding_token_that_the_tokenizer_does_not_have(copy: CopyOf, pad: int
 
 @pytest.mark.parametrize("labels", [{"id2label": {"0": "a", "1": "b", "2": "c"}}, {"id2label": None, "num_labels": 3}])
 def test_several_labels_in_config(copy: CopyOf, labels: dict[str, Any]) -> None:
-    fails(copy().config(**labels).folder, WeightsError, "one label", "config.json names 3 labels")
+    fails(copy().config(**labels).folder, WeightsError, "config.json names 3 labels, but", "one label", '"id2label": {')
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -199,7 +212,9 @@ def test_several_labels_in_the_head(copy: CopyOf, count: int) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config["id2label"]
     (folder / "config.json").write_text(json.dumps(config))
-    fails(folder, WeightsError, f"({count}, 64)", "no number of labels")
+    fails(folder, WeightsError, f"({count}, 64)", "config.json does not say how many")
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": {"0": "LABEL_0"}}))
+    fails(folder, WeightsError, f"({count}, 64)", f"makes {count} labels", "config.json names 1 label;")
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.model."])
@@ -215,6 +230,30 @@ def test_the_prefix_of_a_wrapper_is_left_out(copy: CopyOf, family: str, prefix: 
     shard(folder)
     with load_scorer(folder) as scorer:
         assert scorer.score("q", ["a text"]) == scorers(family).score("q", ["a text"])
+
+
+def test_what_lies_beside_a_wrapped_model_is_named(copy: CopyOf) -> None:
+    """And the model is not taken for one without a head."""
+
+    def wrap(tensors: dict[str, Tensor]) -> None:
+        for name in list(tensors):
+            tensors[f"model.{name}"] = tensors.pop(name)
+        tensors["loss.weight"] = torch.ones(1)
+
+    changed = copy().tensors(wrap)
+    fails(changed.folder, WeightsError, "has loss.weight, which XLMRobertaForSequenceClassification does not have")
+    changed.tensors(lambda tensors: tensors.update({"teacher.classifier.weight": torch.ones(1)}))
+    fails(changed.folder, WeightsError, "lacks classifier.", "model.classifier.", "instead")
+
+
+def test_norms_as_tensorflow_names_them(copy: CopyOf, scorers: Scorers) -> None:
+    def rename(tensors: dict[str, Tensor]) -> None:
+        for name in [name for name in tensors if "LayerNorm." in name]:
+            old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+            tensors[old] = tensors.pop(name)
+
+    with load_scorer(copy().tensors(rename).folder) as scorer:
+        assert scorer.score("q", ["a text"]) == scorers("encoder").score("q", ["a text"])
 
 
 def test_a_prefix_of_some_tensors_is_named(copy: CopyOf) -> None:
@@ -294,8 +333,20 @@ def test_the_first_token_comes_from_the_template_where_no_file_names_it(copy: Co
         assert scorer.score_pairs(pairs("france")) == expected
 
 
-@pytest.mark.parametrize("family", DECODERS)
-@pytest.mark.parametrize("remaining", [None, {"bos_token": "<unknown>"}])
+def test_the_first_token_of_gemma_where_nothing_names_it(copy: CopyOf, scorers: Scorers) -> None:
+    folder = copy("llm").folder
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        (folder / file).unlink()
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
+    with load_scorer(folder, devices="cpu") as scorer:
+        assert scorer.score("q", ["a text"]) == scorers("llm").score("q", ["a text"])
+
+
+@pytest.mark.parametrize(
+    ("family", "remaining"),
+    [("layerwise", None), ("lightweight", None), *((family, {"bos_token": "<unknown>"}) for family in DECODERS)],
+)
 def test_a_first_token_that_nothing_names_is_refused(copy: CopyOf, family: str, remaining: Any) -> None:
     folder = copy(family).folder
     for file in ("tokenizer_config.json", "special_tokens_map.json"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,35 @@ def test_a_cache_folder_names_its_snapshot(tmp_path: Path) -> None:
     fails(folder / "snapshots", CheckpointError, str(snapshot))
     fails(tmp_path, CheckpointError, f"cache_dir={str(tmp_path)!r}", "owner/name")
     load_scorer(snapshot).close()
+
+
+def test_of_several_snapshots_that_of_the_main_branch_is_named(tmp_path: Path) -> None:
+    folder = hub_cache(tmp_path)
+    newer = folder / "snapshots" / ("f" * 40)
+    shutil.copytree(ENCODER, newer)
+    os.utime(newer, (2e9, 2e9))
+    fails(folder, CheckpointError, str(newer))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(COMMIT)
+    fails(folder, CheckpointError, str(folder / "snapshots" / COMMIT))
+
+
+def test_a_relative_path_is_recognised_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(hub_cache(tmp_path))
+    fails(Path("."), CheckpointError, str(tmp_path / "models--owner--name" / "snapshots" / COMMIT))
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("model-00001-of-00001.safetensors", "model.safetensors.index.json, which says what is in which, is missing"),
+        ("pytorch_model.safetensors", "rename it to model.safetensors"),
+    ],
+)
+def test_weights_of_another_name(copy: CopyOf, name: str, remedy: str) -> None:
+    folder = copy().folder
+    (folder / "model.safetensors").rename(folder / name)
+    fails(folder, CheckpointError, name, remedy)
 
 
 def test_a_cache_folder_that_is_not_complete(tmp_path: Path) -> None:
@@ -115,7 +145,7 @@ def test_other_programs_formats_are_named(copy: CopyOf, file: str, format: str, 
 def test_only_what_a_trainer_left_is_no_pickled_model(copy: CopyOf) -> None:
     folder = copy().folder
     (folder / "model.safetensors").unlink()
-    for name in ("training_args.bin", "optimizer.pt", "scheduler.pt"):
+    for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth"):
         (folder / name).write_bytes(b"anything")
     fails(folder, CheckpointError, "no weights")
 

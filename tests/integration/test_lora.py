@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bge_rerank_integrations import load_scorer
@@ -163,6 +163,24 @@ def test_trained_biases(copy: CopyOf, tmp_path: Path) -> None:
     training.adapt(ADAPTED["encoder"][0])
     training.train("roberta.encoder.layer.1.attention.self.query.bias")
     training.check()
+
+
+def test_biases_of_modules_that_were_replaced(copy: CopyOf, tmp_path: Path) -> None:
+    """With bias="all" peft saves those of the original head too, beside the trained copy that is used."""
+    training = Training(copy, "encoder", tmp_path / "adapter", bias="all", modules_to_save=["classifier"])
+    training.adapt(ADAPTED["encoder"][0])
+    for name in TRAINED["encoder"]:
+        training.train(name, ".modules_to_save.default")
+    training.saved["base_model.model.classifier.original_module.dense.bias"] = torch.ones(64)
+    training.check()
+
+
+def test_an_adapted_head_that_is_tied(copy: CopyOf, tmp_path: Path) -> None:
+    training = Training(copy, "llm", tmp_path / "adapter")
+    rows = load_file(CHECKPOINTS / "llm" / "model.safetensors")["model.embed_tokens.weight"].shape[0]
+    training.saved["base_model.model.lm_head.lora_A.weight"] = torch.ones(RANK, 64)
+    training.saved["base_model.model.lm_head.lora_B.weight"] = torch.ones(rows, RANK)
+    fails(training, WeightsError, "same tensor as the embeddings", "merge it with peft")
 
 
 def test_an_adapter_of_an_adapter(copy: CopyOf, tmp_path: Path) -> None:

@@ -197,6 +197,45 @@ def test_a_setting_that_is_none_is_named(tmp_path: Path) -> None:
         bert(tmp_path, True, do_lower_case="no")
 
 
+PANDA = [("what is a Giant PANDA?", "The giant panda is a bear. CAFÉ été")]
+
+
+def test_the_class_has_the_template_of_a_pair(copy: CopyOf) -> None:
+    """FlagEmbedding's scores: it is the tokenizer's class that puts the special tokens there, not tokenizer.json."""
+    folder = copy().folder
+    path = folder / "tokenizer.json"
+    for template in (None, {"type": "BertProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0]}):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": template}))
+        with load_scorer(folder, devices="cpu") as scorer:
+            assert scorer.score_pairs(PANDA) == pytest.approx([-0.10977], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"), [({"sep_token": "<mask>"}, -0.12898), ({"cls_token": "<pad>"}, -0.16813)]
+)
+def test_the_special_tokens_of_a_pair_are_those_of_the_settings(
+    copy: CopyOf, named: dict[str, str], expected: float
+) -> None:
+    folder = copy().folder
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | named))
+    with load_scorer(folder, devices="cpu") as scorer:
+        assert scorer.score_pairs(PANDA) == pytest.approx([expected], abs=1e-4)
+
+
+def test_a_separator_that_is_in_no_vocabulary(copy: CopyOf) -> None:
+    folder = copy().folder
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sep_token": "<sep>"}))
+    fails(folder, CheckpointError, "sep_token is '<sep>'", "vocabulary")
+
+
+@pytest.mark.parametrize(("names", "types"), [(["input_ids", "attention_mask"], False), (None, True)])
+def test_token_types_are_given_where_the_settings_say_so(tmp_path: Path, names: list[str] | None, types: bool) -> None:
+    bert(tmp_path, True, model_input_names=names)
+    assert TokenizerFiles(tmp_path, {"model_type": "bert"}).gives_token_types is types
+
+
 @pytest.mark.parametrize("written", [True, False])
 @pytest.mark.parametrize("setting", [True, False, None])
 def test_robertas_first_space(tmp_path: Path, written: bool, setting: bool | None) -> None:

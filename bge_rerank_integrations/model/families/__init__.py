@@ -44,6 +44,11 @@ def find_family(checkpoint: Checkpoint) -> type[Family]:
 def _describe_unknown(checkpoint: Checkpoint) -> str:
     runs = {name: family_class(name).model_types for name in FAMILIES}
     possible = [name for name, model_types in runs.items() if checkpoint.model_type in model_types]
+    if not checkpoint.model_type:
+        return (
+            f"{checkpoint.folder}: config.json has no model_type ({checkpoint.architecture}), without which nothing "
+            "says how the model is built: copy config.json from the model that this one was made from"
+        )
     remedy = (
         f"if it was fine-tuned from a model of the {possible[0]} family, say so with family={possible[0]!r}"
         if possible

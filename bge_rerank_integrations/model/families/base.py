@@ -55,6 +55,14 @@ class RerankModel(nn.Module, ABC):
         """Logits. *Shape:* (sequences, cutoffs), or (sequences, 1) where there are no cutoffs"""
 
 
+def _quantization(named: object) -> object:
+    """How weights are quantized; configs from before the key quant_method only switch something on."""
+    if not isinstance(named, dict):
+        return named
+    switched = [key for key, value in named.items() if value is True]
+    return named.get("quant_method") or ", ".join(switched) or "of no known method"
+
+
 class Family(ABC):
     """One family, for one checkpoint."""
 
@@ -71,7 +79,7 @@ class Family(ABC):
                 f"that the {self.name} family runs: {', '.join(self.model_types)}"
             )
         if (named := checkpoint.config.get("quantization_config")) is not None:
-            how = named.get("quant_method") if isinstance(named, dict) else named
+            how = _quantization(named)
             raise CheckpointError(
                 f"{checkpoint.folder}: config.json has a quantization_config ({how}), and quantized weights cannot be "
                 "run here: use the model that it was made from, with dtype='int8' if it is to be fast on a CPU"

@@ -91,31 +91,23 @@ class EncoderFamily(Family):
     def check_tensors(self) -> None:
         super().check_tensors()
         checkpoint, config = self.checkpoint, self.config
-        if not any(name.startswith("classifier.") for name in checkpoint.tensors):
+        if not any("classifier." in name for name in checkpoint.tensors):  # whatever stands before it
             raise UnknownFamilyError(
                 f"{checkpoint.folder}: {checkpoint.architecture} has no classifier head, so it is an embedding or "
                 "language model and cannot rerank: use one whose architecture ends with ForSequenceClassification"
             )
         head = "classifier.out_proj.weight" if config.is_roberta else "classifier.weight"
-        shape = checkpoint.tensors[head].shape if head in checkpoint.tensors else (1,)
-        if shape[:1] != (1,) or config.labels not in (1, None):
-            named = "no number of labels" if config.labels is None else f"{config.labels} labels"
-            raise WeightsError(
-                f"{checkpoint.folder}: a reranker has one label, so that {head} would have the shape "
-                f"{(1, config.hidden_size)}; here it has {shape}, and config.json names {named}: this is a classifier, "
-                "or the two are of different models"
-            )
+        _check_labels(checkpoint, head, config.labels)
         pad = checkpoint.tokenizer_files.pad_token()
         if config.is_roberta and pad not in (None, config.pad_token_id):
             raise CheckpointError(
                 f"{checkpoint.folder}: config.json has pad_token_id {config.pad_token_id}, but the tokenizer pads with "
                 f"{pad}, and positions count from there: the two are of different models"
             )
-        second_type = EncoderTemplate.of(checkpoint.tokenizer).second_type
-        if not config.is_roberta and second_type >= config.type_vocab_size:
+        if self.second_type >= config.type_vocab_size:
             raise CheckpointError(
-                f"{checkpoint.folder}: the tokenizer gives passages the token type {second_type}, but config.json has "
-                f"type_vocab_size {config.type_vocab_size}: the two are of different models"
+                f"{checkpoint.folder}: the tokenizer gives passages the token type {self.second_type}, but config.json "
+                f"has type_vocab_size {config.type_vocab_size}: the two are of different models"
             )
         if checkpoint.settings.logit_score is not None:
             raise CheckpointError(
@@ -153,9 +145,15 @@ class EncoderFamily(Family):
         )
 
     def build(self, depth: int) -> EncoderModel:
-        # transformers hands RoBERTa models no token types, whatever the tokenizer's template says
-        second_type = 0 if self.config.is_roberta else EncoderTemplate.of(self.checkpoint.tokenizer).second_type
-        return EncoderModel(self.config, second_type)
+        return EncoderModel(self.config, self.second_type)
+
+    @property
+    def second_type(self) -> int:
+        """The token type of passages. transformers hands RoBERTa models none, whatever the template says."""
+        files = self.checkpoint.tokenizer_files
+        if self.config.is_roberta or not files.gives_token_types:
+            return 0
+        return EncoderTemplate.of(files.tokenizer).second_type
 
 
 class EncoderModel(RerankModel):
@@ -192,6 +190,30 @@ class EncoderModel(RerankModel):
         else:
             targets |= _both("bert.pooler.dense", self.dense) | _both("classifier", self.projection)
         return targets
+
+
+def _check_labels(checkpoint: Checkpoint, head: str, labels: int | None) -> None:
+    """Refuse a head of several labels, and a config.json that names another number than the head has."""
+    shape = checkpoint.tensors[head].shape if head in checkpoint.tensors else ()
+    if len(shape) != 2:
+        return  # which the loading of tensors says better
+    if shape[0] != 1:
+        named = "does not say how many" if labels is None else f"names {_labels(labels)}"
+        raise WeightsError(
+            f"{checkpoint.folder}: {head} has the shape {tuple(shape)}, which makes {_labels(shape[0])}, and "
+            f"config.json {named}; a reranker has one label, with the shape {(1, shape[1])}: this is a classifier, so "
+            "use another model, or fine-tune it with num_labels=1"
+        )
+    if labels not in (1, None):
+        raise WeightsError(
+            f"{checkpoint.folder}: config.json names {_labels(labels)}, but {head} has the shape {tuple(shape)}, which "
+            'makes one label, as a reranker has: if the weights are the right ones, write "id2label": {"0": "LABEL_0"} '
+            "into config.json and remove num_labels; else copy the weights that belong to it"
+        )
+
+
+def _labels(count: int) -> str:
+    return "1 label" if count == 1 else f"{count} labels"
 
 
 def _layer_targets(name: str, layer: Any) -> dict[str, Target]:
