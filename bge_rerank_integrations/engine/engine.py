@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -57,25 +57,25 @@ class Engine:
         )
         self._queue.enter(len(makers))
         try:
-            runners = [loading.result() for loading in self._start(makers)]
+            runners = self._start(makers)
+            if settings.token_budget is None:
+                self._queue.token_budget = min(runner.token_budget() for runner in runners)
+            more = [partial(_same, runner) for runner in runners for _ in range(runner.workers - 1)]
+            self._queue.enter(len(more), Sharing() if more and len(runners) == 1 else None)
+            self._start(more)
         except BaseException:
             self._queue.close()  # the finalizer waits for what still loads: torch aborts if Python ends meanwhile
             raise
-        if settings.token_budget is None:
-            self._queue.token_budget = min(runner.token_budget() for runner in runners)
-        more = [partial(_same, runner) for runner in runners for _ in range(runner.workers - 1)]
-        self._queue.enter(len(more), Sharing() if more and len(runners) == 1 else None)
-        self._start(more)
 
-    def _start(self, makers: Sequence[Callable[[], Runner]]) -> list[Future[Runner]]:
-        """A worker for each; returns their runners."""
+    def _start(self, makers: Sequence[Callable[[], Runner]]) -> list[Runner]:
+        """A worker for each; returns their runners once all are there, or raises the error of one that is not."""
         new = [Worker(make, self._queue, self._cache, self.counters, self._report) for make in makers]
         self.workers += new
         for worker in new:
             name = f"bge-rerank-{len(self._threads)}"
             self._threads.append(threading.Thread(target=worker.work, name=name, daemon=True))
             self._threads[-1].start()
-        return [worker.loaded for worker in new]
+        return [worker.loaded.result() for worker in new]
 
     def submit(self, request: Request) -> None:
         """Queue a request; its future will hold scores for each sequence, or the error of the batch that failed."""

@@ -56,10 +56,10 @@ class Worker:
         """Load, then run batches until the queue closes."""
         try:
             runner = self.make()
+            runner.enter()
         except BaseException as error:  # noqa: BLE001 - any error goes to the caller that loads
             self.loaded.set_exception(error)
             return
-        runner.enter()
         self.loaded.set_result(runner)
         reason: BaseException | None = None
         try:

@@ -13,6 +13,9 @@ import torch
 
 ROOT = Path("/")
 Result = TypeVar("Result")
+_TURNS: dict[int, threading.Lock] = {}
+"""One lock for each process, since a fork may find its parent's held. The number that threads start with is the whole
+process's: two that change it at once would put back what the other has set."""
 
 
 def usable_cores(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> int:
@@ -33,13 +36,14 @@ def usable_cores(environment: Mapping[str, str] = os.environ, root: Path = ROOT)
 
 def use_cores(cores: int) -> None:
     """Let torch use so many cores for what this thread computes, and leave its setting for all others as it was."""
-    before = torch.get_num_threads()
-    if before == cores:
-        return
-    torch.set_num_threads(cores)  # of this thread, and the default of threads that have not computed yet
-    back = threading.Thread(target=torch.set_num_threads, args=(before,))
-    back.start()
-    back.join()
+    with _TURNS.setdefault(os.getpid(), threading.Lock()):
+        before = torch.get_num_threads()
+        if before == cores:
+            return
+        torch.set_num_threads(cores)  # of this thread, and the default of threads that have not computed yet
+        back = threading.Thread(target=torch.set_num_threads, args=(before,))
+        back.start()
+        back.join()
 
 
 def with_cores(cores: int, work: Callable[[], Result]) -> Result:
@@ -79,17 +83,19 @@ def _quotas(root: Path) -> Iterator[float]:
     except OSError:  # not on Linux
         return
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and "cpu" not in controllers.split(","):
             continue
-        top = root / "sys/fs/cgroup" / controllers
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(top):
-                break
-            quota, period = _version_1(folder) if controllers else _version_2(folder)
-            if quota > 0 and period > 0:
-                yield quota / period
+        read = _version_1 if controllers else _version_2
+        mounted = root / "sys/fs/cgroup"
+        for top in {mounted / controllers, mounted / "cpu"} if controllers else {mounted}:
+            group = top / path.lstrip("/")
+            for folder in (group, *group.parents):
+                if not folder.is_relative_to(top):
+                    break
+                quota, period = read(folder)
+                if quota > 0 and period > 0:
+                    yield quota / period
 
 
 def _version_1(folder: Path) -> tuple[int, int]:

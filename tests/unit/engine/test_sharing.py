@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -88,6 +89,25 @@ def test_one_runner_has_several_workers(engine_of: Callable[..., Engine]) -> Non
     engine.close()
     assert adder.entered == 3
     assert adder.closed
+
+
+class Refusing(Adder):
+    """Has no room for so many threads."""
+
+    def enter(self) -> None:
+        super().enter()
+        if self.entered == self.workers:
+            raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_worker_that_cannot_enter_fails_the_load(workers: int, engine_of: Callable[..., Engine]) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        engine_of([Refusing(workers)])
+    for thread in set(threading.enumerate()) - before:
+        thread.join(LONG)
+        assert not thread.is_alive()
 
 
 def test_a_batch_that_takes_long_holds_up_its_own_worker_alone(engine_of: Callable[..., Engine]) -> None:

@@ -48,6 +48,8 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         ("4:cpu,cpuacct:/1\n", {"cpu,cpuacct/cpu.cfs_quota_us": "80\n", "cpu,cpuacct/cpu.cfs_period_us": "10\n"}, 8),
         ("1:cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "150000\n", "cpu/a/cpu.cfs_period_us": "50000\n"}, 3),
         ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        ("4:cpu,cpuacct:/1\n", {"cpu/cpu.cfs_quota_us": "40\n", "cpu/cpu.cfs_period_us": "10\n"}, 4),  # mounted alone
+        ("nonsense\n0::/\n", {"cpu.max": "200000 100000\n"}, 2),
         ("3:cpuset:/\n9:name=systemd:/\n0::/\n", {}, 64),
     ],
 )  # fmt: skip
@@ -103,6 +105,35 @@ def test_a_thread_uses_its_own_number_and_no_other_thread_does() -> None:
     seen["whole"] = with_cores(before + 1, torch.get_num_threads)
     assert seen == {"narrow": 1, "fresh": before, "whole": before + 1}
     assert torch.get_num_threads() == before
+
+
+def test_threads_that_set_their_numbers_at_once_leave_the_default_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One begins while another has changed the default and not put it back yet: it must wait, or it puts back that."""
+    before, set_number = torch.get_num_threads(), torch.set_num_threads
+    second = threading.Thread(target=use_cores, args=(before + 1,))
+    has_read, may_set = threading.Event(), threading.Event()
+
+    def watched(number: int) -> None:
+        if threading.current_thread() is second:
+            has_read.set()
+            assert may_set.wait(60)
+        set_number(number)
+        if second.ident is None:
+            second.start()
+            has_read.wait(0.1)  # in vain, since it waits for its turn
+
+    monkeypatch.setattr(torch, "set_num_threads", watched)
+    first = threading.Thread(target=use_cores, args=(before + 2,))
+    first.start()
+    first.join()
+    may_set.set()
+    second.join()
+    found: list[int] = []
+    fresh = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    fresh.start()
+    fresh.join()
+    set_number(before)  # for the other tests, if this one fails
+    assert found == [before]
 
 
 def test_loading_and_scoring_leave_torchs_number_of_threads_alone() -> None:
