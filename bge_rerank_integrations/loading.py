@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from threading import Event
 from typing import Any
@@ -33,6 +33,7 @@ from bge_rerank_integrations.options import (
     ScoringOptions,
     ServerSource,
     names,
+    not_by_default,
     pick,
 )
 from bge_rerank_integrations.remote.dialects import DIALECTS
@@ -138,13 +139,8 @@ def _connect(given: Mapping[str, Any]) -> Any:
         raise OptionError("model is the address of a server: say what it speaks, such as dialect='tei'")
     sent = DIALECTS[server.dialect].options if server.dialect in DIALECTS else ()
     own = ("model", "timeout", "scale", *sent)
-    set_too = [
-        option.name
-        for group in (ModelSource, Placement, EngineSettings, ScoringOptions)
-        for chosen in [pick(group, given)]  # type: ignore[type-var]
-        for option in fields(group)
-        if option.name not in own and getattr(chosen, option.name) != option.default
-    ]
+    groups = (pick(ModelSource, given), pick(Placement, given), settings, options)
+    set_too = [name for group in groups for name in not_by_default(group) if name not in own]
     if set_too:
         raise OptionError(
             f"{', '.join(set_too)} cannot be chosen from here, since model is the address of a server: what it reads, "

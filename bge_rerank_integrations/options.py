@@ -191,6 +191,8 @@ GROUPS = (ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
 """All options."""
 SECRETS = tuple(field.name for group in GROUPS for field in fields(group) if not field.repr)
 """Options that are never shown, saved or pickled."""
+API_KEY_VARIABLE = "BGE_RERANK_API_KEY"
+"""The environment variable of `api_key`, for commands, servers and what they start."""
 
 
 def names(group: type[Any]) -> tuple[str, ...]:
@@ -213,13 +215,16 @@ def changed(options: ScoringOptions, changes: Mapping[str, Any]) -> ScoringOptio
     return replace(options, **changes)
 
 
+def not_by_default(group: Any) -> dict[str, Any]:
+    """The options of one of `GROUPS` that differ from their default, or have none, with their values."""
+    values = {option.name: getattr(group, option.name) for option in fields(group)}
+    return {option.name: values[option.name] for option in fields(group) if values[option.name] != option.default}
+
+
 def foreign_options(options: ScoringOptions, own: frozenset[str]) -> dict[str, Any]:
     """The options of other families than the one with its `own` that differ from their default, with their values."""
-    return {
-        field.name: getattr(options, field.name)
-        for field in fields(options)
-        if field.metadata.get("of_a_family") and field.name not in own and getattr(options, field.name) != field.default
-    }
+    of_families = {option.name for option in fields(options) if option.metadata.get("of_a_family")}
+    return {name: value for name, value in not_by_default(options).items() if name in of_families - own}
 
 
 def _typed(group: type[Any], *annotations: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from bge_rerank_integrations.cli.options import DeviceOption, EncodingOption, ModelOption
 from bge_rerank_integrations.cli.texts import Entry, Reader, Split
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.options import API_KEY_VARIABLE, ScoringOptions
 from bge_rerank_integrations.ranking import Ranked
 from bge_rerank_integrations.terminal import escape
 from bge_rerank_integrations.textfiles import checked_text
@@ -48,7 +48,7 @@ def rank(
     ] = None,
     served_model: Annotated[str | None, typer.Option(help="The model's name at the server.")] = None,
     api_key: Annotated[
-        str | None, typer.Option(envvar="BGE_RERANK_API_KEY", show_envvar=True, help="For the server.")
+        str | None, typer.Option(envvar=API_KEY_VARIABLE, show_envvar=True, help="For the server.")
     ] = None,
     scale: Annotated[str, typer.Option(help="logit or sigmoid.")] = DEFAULT.scale,
     max_length: Annotated[int, typer.Option(help="Tokens kept of query and text.")] = DEFAULT.max_length,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from bge_rerank_integrations.cli.options import DeviceOption
-from bge_rerank_integrations.options import EngineSettings, ScoringOptions
+from bge_rerank_integrations.options import API_KEY_VARIABLE, EngineSettings, ScoringOptions
 
 DEFAULT = ScoringOptions()
 
@@ -24,7 +24,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8080,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="BGE_RERANK_API_KEY", help="What clients must send; better set in the environment."),
+        typer.Option(envvar=API_KEY_VARIABLE, help="What clients must send; better set in the environment."),
     ] = None,
     device: DeviceOption = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or int8.")] = "auto",

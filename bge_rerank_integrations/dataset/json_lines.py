@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,6 @@ from bge_rerank_integrations.dataset.rows import Columns, Row, Shape, find_shape
 from bge_rerank_integrations.errors import DataError
 from bge_rerank_integrations.textfiles import parse_json, read_json_lines, shortened
 
-BOM = b"\xef\xbb\xbf"
 LOOKED_AT = 100
 """Lines at the beginning of a file, one of which must show which keys the rows have."""
 
@@ -74,12 +74,12 @@ def _numbered(lines: Iterator[bytes] | BinaryIO, start: int) -> Iterator[tuple[i
 
 
 def _is_blank(line: bytes) -> bool:
-    return not line.strip() or line.strip() == BOM
+    return not line.strip() or line.strip() == BOM_UTF8
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        text = line.removeprefix(BOM).decode().strip()
+        text = line.removeprefix(BOM_UTF8).decode().strip()
     except UnicodeDecodeError as error:
         raise DataError(f"{where} is not UTF-8 ({error.reason} at byte {error.start}): convert it") from error
     values = parse_json(text, where)

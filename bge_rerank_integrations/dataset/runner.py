@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from bge_rerank_integrations.options import (
     Placement,
     ScoringOptions,
     names,
+    not_by_default,
     pick,
 )
 from bge_rerank_integrations.protocol import ScorerProtocol
@@ -76,13 +77,8 @@ class Model:
     def describe(self) -> dict[str, Any]:
         """What scores depend on: the model, and every option that is not at its default."""
         elsewhere = ("model", "cache_dir", "local_files_only")  # where the same weights are found
-        chosen = {"model": self.name}
-        for group in self._groups():
-            for option in fields(group):
-                value = getattr(group, option.name)
-                if option.name not in elsewhere and value != option.default:
-                    chosen[option.name] = value
-        return chosen
+        chosen = {name: value for group in self._groups() for name, value in not_by_default(group).items()}
+        return {"model": self.name} | {name: value for name, value in chosen.items() if name not in elsewhere}
 
     def _groups(self) -> tuple[ModelSource, Placement, ScoringOptions]:
         given = self.arguments()

@@ -8,13 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.options import (
+    API_KEY_VARIABLE,
     NUMBER_LISTS,
     SECRETS,
     SWITCHES,
@@ -25,6 +26,7 @@ from bge_rerank_integrations.options import (
     ScoringOptions,
     ServerSource,
     names,
+    not_by_default,
     pick,
 )
 from bge_rerank_integrations.textfiles import read_text
@@ -59,7 +61,7 @@ class Loading:
 
     def arguments(self) -> dict[str, Any]:
         """The arguments for `load_scorer`."""
-        key = os.environ.get("BGE_RERANK_API_KEY") if self.server.dialect else None
+        key = os.environ.get(API_KEY_VARIABLE) if self.server.dialect else None
         return asdict(self.source) | asdict(self.placement) | asdict(self.server) | {"api_key": key}
 
 
@@ -80,10 +82,9 @@ class Configuration:
         """The model, and every option that does not have its default."""
         chosen: dict[str, Any] = {"model": self.loading.source.model}
         for part in (self.loading.source, self.loading.placement, self.loading.server, self.options):
-            for field in fields(part):
-                value = getattr(part, field.name)
-                if field.default is not MISSING and value != field.default and field.name not in SECRETS:
-                    chosen[field.name] = list(value) if isinstance(value, tuple) else value
+            for name, value in not_by_default(part).items():
+                if name not in SECRETS:
+                    chosen[name] = list(value) if isinstance(value, tuple) else value
         return chosen
 
 
@@ -183,7 +184,7 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
         if key in SECRETS:
             raise OptionError(
                 f"{key} is no setting of a configuration, since those are written down: set HF_TOKEN or "
-                "BGE_RERANK_API_KEY"
+                f"{API_KEY_VARIABLE}"
             )
         if key not in ("model", *KEYS):
             raise OptionError(f"{key!r} is not a setting of a configuration: use model, {', '.join(KEYS)}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bge_rerank_integrations.dataset.runner import Model
 from bge_rerank_integrations.errors import ClosedError, OptionError
-from bge_rerank_integrations.options import whole_number
+from bge_rerank_integrations.options import API_KEY_VARIABLE, whole_number
 from bge_rerank_integrations.protocol import ScorerProtocol
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from bge_rerank_integrations.serve import ServerSettings
 
 NAME = "rerank"
-KEY = "BGE_RERANK_API_KEY"
-"""The environment variable that holds the API key, in each replica: arguments of a deployment are stored by Ray."""
 AHEAD = 4
 """Requests that a replica takes, for each that it is meant to have: more replicas take time to come."""
 MAX_QUEUED = 1_024
@@ -138,7 +136,7 @@ class Replica:
         """What `ray.serve.ingress` asks for."""
         from bge_rerank_integrations.serve import create_app
 
-        return create_app(self._scorers, replace(self._settings, api_key=os.environ.get(KEY)))
+        return create_app(self._scorers, replace(self._settings, api_key=os.environ.get(API_KEY_VARIABLE)))
 
     def check_health(self) -> None:
         """What Ray asks for regularly; it replaces a replica for which this raises.
@@ -180,7 +178,9 @@ def _settings(given: Mapping[str, Any]) -> ServerSettings:
         raise OptionError(f"settings={given!r}: give names and values, such as {{'max_texts': 100}}")
     known = [name for name in ServerSettings.__dataclass_fields__ if name != "api_key"]
     if "api_key" in given:
-        raise OptionError(f"settings: Ray would store an api_key: set {KEY} in the environment of the replicas instead")
+        raise OptionError(
+            f"settings: Ray would store an api_key: set {API_KEY_VARIABLE} in the environment of the replicas instead"
+        )
     for name in given:
         if name not in known:
             raise OptionError(f"settings: unknown setting {name!r}: use {', '.join(known)}")

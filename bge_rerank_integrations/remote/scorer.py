@@ -8,12 +8,20 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from bge_rerank_integrations.errors import ClosedError, OptionError, RemoteError, Timeout
-from bge_rerank_integrations.options import Scale, ScoringOptions, changed, check_api_key, checked_timeout, whole_number
+from bge_rerank_integrations.options import (
+    Scale,
+    ScoringOptions,
+    changed,
+    check_api_key,
+    checked_timeout,
+    not_by_default,
+    whole_number,
+)
 from bge_rerank_integrations.protocol import Progress
 from bge_rerank_integrations.ranking import (
     Pair,
@@ -175,7 +183,7 @@ class RemoteScorer:
         self.close()
 
     def __repr__(self) -> str:
-        settings = {**asdict(self._server), "scale": self._options.scale, **_not_by_default(self._options)}
+        settings = {**asdict(self._server), "scale": self._options.scale, **_besides_scale(self._options)}
         shown = ", ".join(f"{name}={value!r}" for name, value in settings.items() if value is not None)
         return f"RemoteScorer({shown})"
 
@@ -228,7 +236,7 @@ class RemoteScorer:
     async def _ask(self, part: Part, on_trouble: Callable[[RemoteError], object]) -> list[float]:
         """A score for each text of one request."""
         dialect = self._dialect
-        options = _not_by_default(self._options)
+        options = _besides_scale(self._options)
         ask = Ask(part.query, part.texts, self._options.scale, self._server.served_model, options)
         try:
             answer = await self._connected().post(dialect.path, dialect.body(ask), on_trouble)
@@ -305,14 +313,13 @@ def _again(settings: dict[str, Any]) -> RemoteScorer:
     return RemoteScorer(**settings)
 
 
-def _not_by_default(options: ScoringOptions) -> dict[str, Any]:
-    """The options besides `scale` that say something."""
-    values = {option.name: (getattr(options, option.name), option.default) for option in fields(options)}
-    return {name: value for name, (value, default) in values.items() if name != "scale" and value != default}
+def _besides_scale(options: ScoringOptions) -> dict[str, Any]:
+    """The other options that say something."""
+    return {name: value for name, value in not_by_default(options).items() if name != "scale"}
 
 
 def _checked(options: ScoringOptions, name: str, dialect: Dialect) -> ScoringOptions:
-    if foreign := [option for option in _not_by_default(options) if option not in dialect.options]:
+    if foreign := [option for option in _besides_scale(options) if option not in dialect.options]:
         raise OptionError(
             f"{', '.join(foreign)} cannot be chosen from here with dialect {name!r}: what a server reads, and how it "
             f"scores, is set at the server. {' and '.join(('scale', *dialect.options))} can be chosen"
