@@ -25,8 +25,8 @@ LayerScores = list[float]
 class TokenSequence:
     """One query and one passage as the model reads them.
 
-    Hundreds of thousands may wait. Tuples of numbers are nothing to the garbage collector, which stops all threads while
-    it looks through lists.
+    Hundreds of thousands may wait. Tuples of numbers are nothing to the garbage collector, which stops all threads
+    while it looks through lists.
     """
 
     ids: Sequence[int]
