@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bge_rerank_integrations.bench import peers
 from bge_rerank_integrations.errors import OptionError
+
+
+class NotInstalled(Exception):
+    """A peer's packages are not there; the message has the command that installs them."""
 
 
 class RemotePeer:
@@ -23,7 +29,13 @@ class RemotePeer:
             [python, str(Path(peers.__file__)), name],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
         )  # fmt: skip
-        self._ask({"load": load})
+        try:
+            if missing := self._ask({"missing": True})["missing"]:
+                raise NotInstalled(f"not installed. Run: {shlex.join([python, '-m', 'pip', 'install', *missing])}")
+            self._ask({"load": load})
+        except BaseException:
+            self.close()
+            raise
 
     def timed(self, pairs: list[tuple[str, str]]) -> dict[str, Any]:
         """As `peers.timed`."""
@@ -34,9 +46,11 @@ class RemotePeer:
         return self._ask({"weighed": pairs})
 
     def close(self) -> None:
+        """End its process."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it has ended already
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
         self._log.close()

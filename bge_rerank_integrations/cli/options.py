@@ -11,3 +11,10 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0; default: the first GPU, else the CPU.")]
 EncodingOption = Annotated[str, typer.Option(help="Of the files, such as utf-8, utf-16 or gb18030.")]
+DialectOption = Annotated[
+    str | None, typer.Option(help="Where --model is the address of a server: bge-rerank, tei, vllm, infinity, ...")
+]
+ServedModelOption = Annotated[str | None, typer.Option(help="The model's name at the server.")]
+ApiKeyOption = Annotated[
+    str | None, typer.Option(envvar="BGE_RERANK_API_KEY", show_envvar=True, help="For the server.")
+]
