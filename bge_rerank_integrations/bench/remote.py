@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import tempfile
@@ -22,7 +23,7 @@ class RemotePeer:
     """Loads and scores in a process of another virtual environment. Times are measured there."""
 
     def __init__(self, name: str, python: str, **load: Any) -> None:
-        if not Path(python).exists():
+        if not os.access(python, os.X_OK) or Path(python).is_dir():
             raise OptionError(f"{name}={python}: give the path of a Python interpreter that has {name}")
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(

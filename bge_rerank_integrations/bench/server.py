@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import torch
 
@@ -107,7 +106,7 @@ def benchmark_server(
                 say=say,
             )
         return Report(
-            model=_shown(address),
+            model=address,  # which has no secrets: load_scorer refuses those
             family=None,
             device=f"server, dialect {dialect}",
             dtype=None,
@@ -129,9 +128,3 @@ def _scale(dialect: str | None) -> Scale:
     """One that the dialect has: which, makes no difference to times."""
     known = DIALECTS.get(dialect or "")
     return known.scales[0] if known else "logit"
-
-
-def _shown(address: str) -> str:
-    """Without a name and password, if it has them."""
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
