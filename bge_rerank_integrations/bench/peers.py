@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,23 @@ else:  # run by its path: this package is not installed there, and machine.py ne
     Memory = runpy.run_path(str(Path(__file__).parents[1] / "machine.py"))["Memory"]  # type: ignore[misc]
 
 
-class Ours:
-    """This package."""
+class Peer:
+    """What is known of a library before it is imported."""
 
-    rounds: str | None = None
-    """A dtype that it uses whatever the others use. Its scores are close to those of float32, but not equal."""
+    needs: dict[str, str] = {}  # noqa: RUF012 - never changed
+    """The modules that it imports, and the packages that they come in, as pip takes them."""
+    apart: tuple[str, ...] = ()
+    """Packages of other versions than this package needs. If there are any, it runs in an environment of its own."""
     families: tuple[str, ...] | None = None
     """The families that it runs; None: all."""
+    rounds: str | None = None
+    """A dtype that it uses whatever the others use. Its scores are close to those of float32, but not equal."""
+
+
+class Ours(Peer):
+    """This package."""
+
+    needs = {"bge_rerank_integrations": "bge-rerank-integrations"}  # noqa: RUF012
 
     def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
         from bge_rerank_integrations import load_scorer
@@ -59,9 +71,11 @@ class BFloat16(Ours):
     rounds = "bfloat16"
 
 
-class FlagEmbedding:
+class FlagEmbedding(Peer):
     """The publisher's own library, by default in batches of 128. It runs the first batch twice."""
 
+    needs = {"FlagEmbedding": "FlagEmbedding"}  # noqa: RUF012
+    apart = ("transformers==4.46.0",)
     classes = {  # noqa: RUF012 - never changed
         "encoder": "FlagReranker",
         "llm": "FlagLLMReranker",
@@ -94,9 +108,10 @@ def silence() -> None:
     logging.disable_progress_bar()
 
 
-class SentenceTransformers:
+class SentenceTransformers(Peer):
     """CrossEncoder.predict, by default in batches of 32."""
 
+    needs = {"sentence_transformers": "sentence-transformers"}  # noqa: RUF012
     families = ("encoder",)
 
     def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
@@ -119,14 +134,15 @@ class SentenceTransformers:
         self.model = None
 
 
-class Padded:
+class Padded(Peer):
     """What the next three share: pairs sorted by length, in padded batches, tokenized by `tokenizers`.
 
     By default 32 pairs in a batch, as in sentence-transformers. The more the lengths differ, the more padding this is:
     fewer pairs may be faster.
     """
 
-    families: tuple[str, ...] = ("encoder",)
+    needs = {"torch": "torch", "transformers": "transformers"}  # noqa: RUF012
+    families = ("encoder",)
 
     def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
         from tokenizers import Tokenizer
@@ -188,6 +204,8 @@ class Transformers(Padded):
 class Exported(Padded):
     """A model exported to ONNX, in float32, in a temporary folder."""
 
+    needs = Padded.needs | {"onnx": "onnx"}
+
     def load(self, folder: str, device: str, dtype: str) -> None:
         import torch
         from transformers import AutoModelForSequenceClassification
@@ -213,6 +231,8 @@ class Exported(Padded):
 class OnnxRuntime(Exported):
     """ONNX Runtime, all graph optimisations on."""
 
+    needs = Exported.needs | {"onnxruntime": "onnxruntime"}
+
     def open(self, path: str, device: str) -> None:
         import onnxruntime
 
@@ -226,6 +246,8 @@ class OnnxRuntime(Exported):
 
 class OpenVino(Exported):
     """OpenVINO, in float32, with its hint for latency."""
+
+    needs = Exported.needs | {"openvino": "openvino"}
 
     def open(self, path: str, device: str) -> None:
         import openvino
@@ -251,13 +273,20 @@ PEERS: dict[str, Any] = {
 }
 
 
-def timed(peer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+def missing(name: str) -> list[str]:
+    """The packages that a peer needs and that are not installed here, as pip takes them."""
+    kind = PEERS[name]
+    packages = [package for module, package in kind.needs.items() if find_spec(module) is None]
+    return [*packages, *kind.apart] if packages else []
+
+
+def timed(peer: Any, pairs: list[tuple[str, str]], clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """Score, and return how many seconds it took."""
     gc.collect()
     end_helpers()
-    started = time.perf_counter()
+    started = clock()
     peer.score(pairs)
-    return {"seconds": time.perf_counter() - started}
+    return {"seconds": clock() - started}
 
 
 def weighed(peer: Any, pairs: list[tuple[str, str]]) -> dict[str, Any]:
@@ -285,9 +314,11 @@ def serve(name: str) -> None:
     for line in sys.stdin:
         command = json.loads(line)
         try:
-            if "load" in command:
+            if "missing" in command:
+                answer: dict[str, Any] = {"missing": missing(name)}
+            elif "load" in command:
                 peer = PEERS[name](**command["load"])
-                answer: dict[str, Any] = {}
+                answer = {}
             elif "timed" in command:
                 answer = timed(peer, [tuple(pair) for pair in command["timed"]])
             else:

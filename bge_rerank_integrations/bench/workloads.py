@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from bge_rerank_integrations.bench.busy import check_count
 from bge_rerank_integrations.corpus import language_reference
+from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.ranking import Pair
 
 LONGEST = 480  # tokens of query and passage together: below 512, where no peer cuts
@@ -52,3 +55,30 @@ short queries with 20 long passages each; single: one pair, for latency. A scale
 
 def _some(count: int, scale: float) -> int:
     return max(1, round(count * scale))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is timed, and how often.
+
+    Raises:
+        OptionError: a value is impossible.
+    """
+
+    workloads: tuple[str, ...]
+    """Names of `WORKLOADS`."""
+    rounds: int = 8
+    scale: float = 1.0
+    """Part of each workload to take, up to 1."""
+    beside: int = 0
+    """Busy processes: everything is timed without and beside them."""
+
+    def __post_init__(self) -> None:
+        for name in self.workloads:
+            if name not in WORKLOADS:
+                raise OptionError(f"workload {name!r}: use {', '.join(WORKLOADS)}")
+        if self.rounds < 1 or not 0 < self.scale <= 1:
+            raise OptionError(
+                f"rounds={self.rounds}, scale={self.scale}: use at least 1 round, and a scale above 0 and up to 1"
+            )
+        check_count(self.beside)

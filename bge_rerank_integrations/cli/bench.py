@@ -8,40 +8,83 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bge_rerank_integrations.cli.options import DeviceOption
+from bge_rerank_integrations.cli.options import ApiKeyOption, DeviceOption, DialectOption, ServedModelOption
+from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.terminal import escape
+
+ALONE = "none"
 
 
 def bench(
     model: Annotated[
-        str, typer.Option(help="Hub id, folder, demo, or random:NAME[:PART of its layers] for a published shape.")
+        str,
+        typer.Option(
+            help="Hub id, folder, demo, the address of a server, or random:NAME[:PART of its layers] for a published "
+            "shape."
+        ),
     ] = "random:bge-reranker-base",
     against: Annotated[
-        str, typer.Option(help="Peers, with commas: NAME[:PAIRS a batch][=PYTHON of another environment].")
-    ] = "transformers",
+        str | None,
+        typer.Option(
+            help="Peers, with commas: NAME[:PAIRS a batch][=PYTHON of another environment]; none: this package alone. "
+            "Default: transformers; for a server: none."
+        ),
+    ] = None,
     workloads: Annotated[str, typer.Option(help="With commas: mixed, many, long, single.")] = "mixed,many,long,single",
-    rounds: Annotated[int, typer.Option(help="How often each is timed; medians are shown.")] = 3,
+    rounds: Annotated[int, typer.Option(help="In each, everything is timed once, in turn; medians are shown.")] = 8,
     scale: Annotated[float, typer.Option(help="Part of each workload to take, up to 1.")] = 1.0,
+    beside: Annotated[int, typer.Option(help="Time everything again beside so many busy processes.")] = 0,
     device: DeviceOption = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    dialect: DialectOption = None,
+    served_model: ServedModelOption = None,
+    api_key: ApiKeyOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything measured to this file.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Write a figure to this file.")] = None,
 ) -> None:
-    """Time this package against others on the same pairs, in turn, after checking that the scores agree."""
+    """Time this package, or a server, against others on the same pairs, in turn, after checking that scores agree."""
     from bge_rerank_integrations.bench import report
     from bge_rerank_integrations.bench.run import benchmark
+    from bge_rerank_integrations.bench.server import benchmark_server
+    from bge_rerank_integrations.loading import is_address
 
-    errors = Console(stderr=True)
-    with errors.status("") as status:
-        measured = benchmark(
-            model,
-            [peer for peer in against.split(",") if peer],
-            workloads.split(","),
-            rounds=rounds,
-            scale=scale,
-            device=device,
-            dtype=dtype,
-            say=status.update,
-        )
+    for file in (json_file, plot_file):
+        if file and not file.absolute().parent.is_dir():  # found before minutes of work
+            raise OptionError(f"{file}: {file.parent} is not a folder; make it first")
+    with Console(stderr=True).status("") as status:
+
+        def say(message: str) -> None:
+            status.update(escape(message))
+
+        if is_address(model) or dialect or served_model:
+            if against not in (None, ALONE):
+                raise OptionError(f"--against {against}: a server is timed alone; leave it out")
+            measured = benchmark_server(
+                model,
+                workloads.split(","),
+                dialect=dialect,
+                served_model=served_model,
+                api_key=api_key if dialect else None,  # the environment may have one that is of no concern here
+                rounds=rounds,
+                scale=scale,
+                beside=beside,
+                device=device,
+                dtype=dtype,
+                say=say,
+            )
+        else:
+            named = "transformers" if against is None else against
+            measured = benchmark(
+                model,
+                [] if named == ALONE else [peer for peer in named.split(",") if peer],
+                workloads.split(","),
+                rounds=rounds,
+                scale=scale,
+                beside=beside,
+                device=device,
+                dtype=dtype,
+                say=say,
+            )
     report.show(measured, Console())
     if json_file:
         json_file.write_text(measured.to_json())

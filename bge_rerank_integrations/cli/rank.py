@@ -12,10 +12,17 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bge_rerank_integrations.cli.options import DeviceOption, EncodingOption, ModelOption
+from bge_rerank_integrations.cli.options import (
+    ApiKeyOption,
+    DeviceOption,
+    DialectOption,
+    EncodingOption,
+    ModelOption,
+    ServedModelOption,
+)
 from bge_rerank_integrations.cli.texts import Entry, Reader, Split
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.options import API_KEY_VARIABLE, ScoringOptions
+from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.ranking import Ranked
 from bge_rerank_integrations.terminal import escape
 from bge_rerank_integrations.textfiles import checked_text
@@ -43,13 +50,9 @@ def rank(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
     device: DeviceOption = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or int8.")] = "auto",
-    dialect: Annotated[
-        str | None, typer.Option(help="Where --model is the address of a server: bge-rerank, tei, vllm, infinity, ...")
-    ] = None,
-    served_model: Annotated[str | None, typer.Option(help="The model's name at the server.")] = None,
-    api_key: Annotated[
-        str | None, typer.Option(envvar=API_KEY_VARIABLE, show_envvar=True, help="For the server.")
-    ] = None,
+    dialect: DialectOption = None,
+    served_model: ServedModelOption = None,
+    api_key: ApiKeyOption = None,
     scale: Annotated[str, typer.Option(help="logit or sigmoid.")] = DEFAULT.scale,
     max_length: Annotated[int, typer.Option(help="Tokens kept of query and text.")] = DEFAULT.max_length,
     query_max_length: Annotated[
