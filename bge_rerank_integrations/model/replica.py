@@ -132,7 +132,8 @@ class Replica:
     def _run(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
         assert self.model is not None
         with torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext():
-            scores = self.model.score(pack(sequences, self.device, self._round_up), recipe)
+            batch = pack(sequences, self.device, self._round_up, self.model.ratios(recipe))
+            scores = self.model.score(batch, recipe)
             rows: list[LayerScores] = scores[: len(sequences)].float().tolist()
         return rows
 

@@ -50,6 +50,10 @@ class RerankModel(nn.Module, ABC):
         """Where each tensor of a checkpoint goes, by its name there; here: to the parameter of the same name."""
         return {name: Target.whole(parameter) for name, parameter in self.named_parameters()}
 
+    def ratios(self, recipe: Recipe) -> tuple[int, ...]:
+        """How many of a passage's states become one, for each time that the forward pass merges them."""
+        return ()
+
     @abstractmethod
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
         """Logits. *Shape:* (sequences, cutoffs), or (sequences, 1) where there are no cutoffs"""

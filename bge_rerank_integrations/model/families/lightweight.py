@@ -14,13 +14,10 @@ from bge_rerank_integrations.errors import OptionError, UnknownFamilyError
 from bge_rerank_integrations.model.checkpoint import Checkpoint, Count, Positive
 from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
 from bge_rerank_integrations.model.nn.decoder import DecoderShape, Stream
-from bge_rerank_integrations.model.nn.layout import Layout
-from bge_rerank_integrations.model.packing import PackedBatch
+from bge_rerank_integrations.model.packing import Merge, PackedBatch
 from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.options import HeadIndex, ScoringOptions
 from bge_rerank_integrations.prompts import PROMPTS
-
-Passages = tuple[tuple[int, int], ...]
 
 
 class CostWiseGemmaConfig(DecoderConfig):
@@ -133,13 +130,16 @@ class LightweightModel(DecoderModel):
         self.config = config
         self.heads = nn.Parameter(torch.empty(heads, 1, shape.width))
 
+    def ratios(self, recipe: Recipe) -> tuple[int, ...]:
+        assert isinstance(recipe, LightweightRecipe)
+        return (recipe.compress_ratio,) * len(_merge_layers(recipe))
+
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
         assert isinstance(recipe, LightweightRecipe)
         softcap = self.config.attn_logit_softcapping if recipe.attention_softcap else None
         stream = self.stack.embed(batch.ids, batch.layout, softcap)
-        passages = batch.passages
         deepest = max(recipe.cutoffs)
-        merges = {layer for layer in recipe.compress_layers if 0 < layer < deepest}
+        merges = dict(zip(_merge_layers(recipe), batch.merges, strict=True))
         states: dict[int, Tensor] = {}
         done = 0
         for stop in sorted({*recipe.cutoffs, *merges}):
@@ -150,7 +150,7 @@ class LightweightModel(DecoderModel):
             if stop in recipe.cutoffs:
                 states[stop] = stream.hidden[stream.layout.last]
             if stop in merges:
-                stream, passages = merge_passages(stream, passages, recipe.compress_ratio)
+                stream = merge_passages(stream, merges[stop])
             done = stop
         scores = [
             self._head(position, cutoff, states[cutoff], recipe) for position, cutoff in enumerate(recipe.cutoffs)
@@ -171,28 +171,16 @@ class LightweightModel(DecoderModel):
         return targets
 
 
-def merge_passages(stream: Stream, passages: Passages, ratio: int) -> tuple[Stream, Passages]:
-    """Average each passage's states in groups of `ratio`; the last group is the mean of what it has.
+def _merge_layers(recipe: LightweightRecipe) -> list[int]:
+    """Before which layers a forward pass merges passages, ascending."""
+    return sorted({layer for layer in recipe.compress_layers if 0 < layer < max(recipe.cutoffs)})
 
-    Query, separator and prompt stay as they are, and positions count anew from 0, because they follow from the layout.
 
-    Args:
-        passages: for each sequence, where its passage starts and stops.
+def merge_passages(stream: Stream, merge: Merge) -> Stream:
+    """Average the states of each group, in the order of its tokens and in float32, whatever their dtype.
+
+    `index_add_`, which would do, adds in bfloat16 and, on a GPU, in any order.
     """
-    groups: list[Tensor] = []
-    lengths, merged = [], []
-    total = 0
-    for length, (start, stop) in zip(stream.layout.lengths, passages, strict=True):
-        count = -(-(stop - start) // ratio)
-        positions = torch.arange(length)
-        group = torch.where(positions < start, positions, start + (positions - start) // ratio)
-        group = torch.where(positions < stop, group, positions - (stop - start) + count)
-        groups.append(group + total)
-        lengths.append(length - (stop - start) + count)
-        merged.append((start, start + count))
-        total += lengths[-1]
-    index = torch.cat(groups).to(stream.hidden.device)
-    sums = stream.hidden.new_zeros(total, stream.hidden.shape[1]).index_add_(0, index, stream.hidden)
-    sizes = torch.bincount(index, minlength=total).to(sums.dtype)
-    layout = Layout(tuple(lengths), stream.layout.device, stream.layout.prefixes)
-    return replace(stream, hidden=sums / sizes[:, None], layout=layout), tuple(merged)
+    hidden, tokens = stream.hidden, torch.arange(stream.layout.tokens, device=stream.hidden.device)
+    means = torch.nn.functional.embedding_bag(tokens, hidden, merge.starts, mode="mean")
+    return replace(stream, hidden=means, layout=merge.layout)

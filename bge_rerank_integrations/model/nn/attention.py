@@ -87,19 +87,13 @@ def _padded(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: La
             seen = seen & (distance < mask.window)
         seen = seen | ~seen.any(-1, keepdim=True)  # a padding query must see a key, otherwise it gives NaN
     attended = _dense(q, k, v, seen, mask, False).transpose(1, 2)
-    sequence = torch.repeat_interleave(
-        torch.arange(len(queries.lengths), device=query.device), queries.cumulative.diff(), output_size=queries.tokens
-    )
-    return attended[sequence, queries.positions]
+    return attended[queries.sequence, queries.own_positions]
 
 
 def _pad(packed: Tensor, layout: Layout) -> Tensor:
     """*Shape:* (tokens, heads, dim) -> (sequences, heads, longest, dim), zeros after each sequence."""
     padded = packed.new_zeros(len(layout.lengths), layout.longest, *packed.shape[1:])
-    sequence = torch.repeat_interleave(
-        torch.arange(len(layout.lengths), device=packed.device), layout.cumulative.diff(), output_size=layout.tokens
-    )
-    padded[sequence, layout.positions] = packed
+    padded[layout.sequence, layout.own_positions] = packed
     return padded.transpose(1, 2)
 
 

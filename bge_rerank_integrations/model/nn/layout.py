@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+_ALIGNMENT = 16
+"""Bytes: what every tensor in a joint transfer starts at a multiple of."""
 
 
 @dataclass(frozen=True)
@@ -35,34 +39,44 @@ class Layout:
 
     @cached_property
     def cumulative(self) -> Tensor:
-        """`offsets` on the device. *Shape:* (sequences + 1,), int32."""
-        return to_device(torch.tensor(self.offsets, dtype=torch.int32), self.device)
+        """`offsets` as a tensor. *Shape:* (sequences + 1,), int32."""
+        return torch.tensor(self.offsets, dtype=torch.int32, device=self.device)
 
     @cached_property
+    def sequence(self) -> Tensor:
+        """For each token, the index of its sequence. *Shape:* (tokens,)"""
+        indices = torch.arange(len(self.lengths), device=self.device)
+        lengths = torch.tensor(self.lengths, device=self.device)
+        return torch.repeat_interleave(indices, lengths, output_size=self.tokens)
+
+    @property
     def starts(self) -> Tensor:
         """For each token, where its sequence starts. *Shape:* (tokens,)"""
-        lengths = to_device(torch.tensor(self.lengths), self.device)
-        return torch.repeat_interleave(self.cumulative[:-1].long(), lengths, output_size=self.tokens)
+        return self.first[self.sequence]
 
     @cached_property
     def positions(self) -> Tensor:
         """For each token, its position in its sequence, prefix included, from 0. *Shape:* (tokens,)"""
-        positions = torch.arange(self.tokens, device=self.device) - self.starts
-        if self.prefixes is None:
-            return positions
-        before = [whole - own for whole, own in zip(self.context.lengths, self.lengths, strict=True)]
-        lengths, shifts = (to_device(torch.tensor(counts), self.device) for counts in (self.lengths, before))
-        return positions + torch.repeat_interleave(shifts, lengths, output_size=self.tokens)
+        before = [0] * len(self.lengths)
+        if self.prefixes is not None:
+            before = [whole - own for whole, own in zip(self.context.lengths, self.lengths, strict=True)]
+        shifts = [count - offset for count, offset in zip(before, self.offsets, strict=False)]
+        return torch.arange(self.tokens, device=self.device) + torch.tensor(shifts, device=self.device)[self.sequence]
 
     @property
+    def own_positions(self) -> Tensor:
+        """As `positions`, but from 0 after the prefix. *Shape:* (tokens,)"""
+        return torch.arange(self.tokens, device=self.device) - self.starts
+
+    @cached_property
     def first(self) -> Tensor:
         """The index of each sequence's first token. *Shape:* (sequences,)"""
-        return self.cumulative[:-1].long()
+        return torch.tensor(self.offsets[:-1], device=self.device)
 
-    @property
+    @cached_property
     def last(self) -> Tensor:
         """The index of each sequence's last token. *Shape:* (sequences,)"""
-        return self.cumulative[1:].long() - 1
+        return torch.tensor(self.offsets[1:], device=self.device) - 1
 
     @cached_property
     def context(self) -> Layout:
@@ -82,17 +96,47 @@ class Layout:
         parts = []
         for index, prefix in enumerate(self.prefixes):
             for sequence in dict.fromkeys((prefix, index)):
-                parts.append(torch.arange(self.offsets[sequence], self.offsets[sequence + 1]))
-        return to_device(torch.cat(parts), self.device)
+                parts.append(torch.arange(self.offsets[sequence], self.offsets[sequence + 1], device=self.device))
+        return torch.cat(parts)
 
     @cached_property
     def single(self) -> Layout:
         """The same number of sequences, of one token each: the layout when only the token that is read is left."""
-        return Layout((1,) * len(self.lengths), self.device)
+        return self if self.longest == 1 and self.prefixes is None else Layout((1,) * len(self.lengths), self.device)
+
+    def tensors(self) -> list[Tensor]:
+        """All that a forward pass reads of this layout, and of those that belong to it."""
+        own = [getattr(self, name) for name in self._names]
+        return own + [tensor for name in self._parts for tensor in getattr(self, name).tensors()]
+
+    def placed(self, device: torch.device, tensors: Iterator[Tensor]) -> Layout:
+        """This layout on a device that has copies of its `tensors`: nothing is worked out there."""
+        placed = replace(self, device=device)
+        vars(placed).update(zip(self._names, tensors, strict=False))  # where a cached property looks first
+        vars(placed).update({name: getattr(self, name).placed(device, tensors) for name in self._parts})
+        return placed
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        names = ("cumulative", "sequence", "positions", "first", "last")
+        return names if self.prefixes is None else (*names, "context_index")
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        parts = () if self.single is self else ("single",)
+        return parts if self.prefixes is None else (*parts, "context")
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a small tensor from the CPU to the device; to a GPU from pinned memory, without waiting."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
+def copy_at_once(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Copies of tensors of the CPU, made in one transfer; to a GPU from pinned memory, without waiting for it."""
+    starts = list(accumulate((-(-tensor.nbytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors), initial=0))
+    together = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
+
+    def part(whole: Tensor, index: int) -> Tensor:
+        tensor = tensors[index]
+        return whole[starts[index] : starts[index] + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+
+    for index, tensor in enumerate(tensors):
+        part(together, index).copy_(tensor)
+    there = together.to(device, non_blocking=True)
+    return [part(there, index) for index in range(len(tensors))]

@@ -57,6 +57,15 @@ def test_padded_is_the_same(case: dict[str, Any], softcap: float | None) -> None
     assert close(attention._padded(*given), attention._by_runs(*given))
 
 
+def test_padded_takes_queries_after_a_prefix() -> None:
+    """Their positions count on from the prefix, their places in the padded tensor do not."""
+    queries = Layout((2, 7, 1, 5), CPU, prefixes=(3, 1, 3, 3))
+    heads = torch.randn(queries.tokens, 4, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    keys = heads[queries.context_index]
+    given = heads, keys, keys.flip(2), queries, queries.context, Mask(0.3, causal=True)
+    assert close(attention._padded(*given), attention._by_runs(*given))
+
+
 def documented(
     query: Tensor,
     key: Tensor,
