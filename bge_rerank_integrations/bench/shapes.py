@@ -117,6 +117,27 @@ def write_random(wanted: str, folder: Path, seed: int = 0) -> None:
         wanted: "random:NAME", or "random:NAME:FRACTION" for a part of the layers, such as 0.5.
         folder: an empty folder.
     """
+    family = write_shape(wanted, folder)
+    checkpoint = Checkpoint(folder)
+    with torch.device("meta"):
+        model = family_class(family)(checkpoint).build(checkpoint.config["num_hidden_layers"])
+    # a norm's weights are around 1, minus what the model adds to them
+    centre = 1.0 - getattr(model.get_submodule("stack").shape, "norm_offset", 0.0)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for tensor, target in model.targets().items():
+        values = torch.randn(target.shape, generator=generator) * (0.5 if _is_head(tensor) else 0.02)
+        is_scale = "norm" in tensor.lower() and tensor.endswith("weight")
+        tensors[tensor] = values + centre if is_scale else values
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def write_shape(wanted: str, folder: Path) -> str:
+    """Write a checkpoint without weights, to know the model by; the arguments are those of `write_random`.
+
+    Returns:
+        The family's name.
+    """
     name, _, part = wanted.removeprefix(PREFIX).partition(":")
     if name not in SHAPES:
         raise OptionError(f"{wanted!r}: use random:NAME with one of {', '.join(SHAPES)}")
@@ -134,17 +155,7 @@ def write_random(wanted: str, folder: Path, seed: int = 0) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     _write_tokenizer(folder, family)
     save_file({}, folder / "model.safetensors")
-    with torch.device("meta"):
-        model = family_class(family)(Checkpoint(folder)).build(layers)
-    # a norm's weights are around 1, minus what the model adds to them
-    centre = 1.0 - getattr(model.get_submodule("stack").shape, "norm_offset", 0.0)
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for tensor, target in model.targets().items():
-        values = torch.randn(target.shape, generator=generator) * (0.5 if _is_head(tensor) else 0.02)
-        is_scale = "norm" in tensor.lower() and tensor.endswith("weight")
-        tensors[tensor] = values + centre if is_scale else values
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return family
 
 
 def _is_head(tensor: str) -> bool:

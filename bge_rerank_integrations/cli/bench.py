@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +38,13 @@ def bench(
     beside: Annotated[int, typer.Option(help="Time everything again beside so many busy processes.")] = 0,
     device: DeviceOption = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    roofline: Annotated[
+        str | None,
+        typer.Option(
+            help="Time nothing, but estimate what a GPU would take, without one: h100, h200, a100, l4, 4090, or its "
+            "peaks, such as tflops=790,tb_s=3.0."
+        ),
+    ] = None,
     dialect: DialectOption = None,
     served_model: ServedModelOption = None,
     api_key: ApiKeyOption = None,
@@ -56,6 +65,9 @@ def bench(
         def say(message: str) -> None:
             status.update(escape(message))
 
+        if roofline:
+            _estimate(model, roofline, workloads.split(","), scale, dtype, json_file)
+            return
         if is_address(model) or dialect or served_model:
             if against not in (None, ALONE):
                 raise OptionError(f"--against {against}: a server is timed alone; leave it out")
@@ -90,3 +102,19 @@ def bench(
         json_file.write_text(measured.to_json())
     if plot_file:
         report.plot(measured, plot_file)
+
+
+def _estimate(
+    model: str, roofline: str, workloads: list[str], scale: float, dtype: str, json_file: Path | None
+) -> None:
+    """Print what a card would take, and write it to the file."""
+    from bge_rerank_integrations.bench.roofline import report
+    from bge_rerank_integrations.bench.roofline.cards import card
+    from bge_rerank_integrations.bench.roofline.estimate import estimate
+
+    chosen = card(roofline)
+    half = "bfloat16" if dtype == "auto" else dtype
+    estimates = estimate(model, chosen, workloads, dtype=half, scale=scale)
+    report.show(model, half, chosen, estimates, Console())
+    if json_file:
+        json_file.write_text(json.dumps({"estimate": [asdict(one) for one in estimates], "card": asdict(chosen)}))
