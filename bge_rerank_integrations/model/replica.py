@@ -17,6 +17,7 @@ from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Recipe,
 from bge_rerank_integrations.errors import CheckpointError, OutOfMemory
 from bge_rerank_integrations.model.cores import use_cores, with_cores
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
+from bge_rerank_integrations.model.nn.fused.probe import fuse_for
 from bge_rerank_integrations.model.nn.int8 import Int8Linear, check_int8
 from bge_rerank_integrations.model.nn.linear import replace_linears
 from bge_rerank_integrations.model.nn.onednn import OneDnnLinear, can_use_onednn, round_up
@@ -49,6 +50,8 @@ class Replica:
         self.device = device
         self.dtype = dtype
         self.workers = cores if device.type == "cpu" else 1
+        self.fused: tuple[str, ...] = ()
+        """The operators that are one kernel on this GPU, see `nn.fused`."""
         self._present = 0
         self._cores = cores
         self._lock = Lock()
@@ -95,11 +98,14 @@ class Replica:
             )
 
     def _speed_up(self, model: RerankModel) -> Callable[[int], int] | None:
-        """Replace the model's linear layers by the fastest for device and dtype. Returns `round_up` for `pack`."""
+        """Replace the model's layers by the fastest for device and dtype. Returns `round_up` for `pack`."""
         if self.dtype is torch.int8:
             replace_linears(model, Int8Linear)
         elif self.device.type == "cpu" and self.dtype is torch.float32 and can_use_onednn():
             replace_linears(model, OneDnnLinear)
+        elif self.device.type == "cuda":
+            self.fused = fuse_for(model, self.device, self.dtype)
+            return None
         else:
             return None
         return round_up

@@ -21,9 +21,7 @@ def test_a_card_of_ones_own() -> None:
     assert (own.tflops, own.tb_s, own.memory_gb) == (100, 0.5, None)
 
 
-@pytest.mark.parametrize(
-    "named", ["h1000", "tflops=1", "tflops=1,tb_s=x", "tflops=0,tb_s=1", "tflops=1,tb_s=1,a=2"]
-)
+@pytest.mark.parametrize("named", ["h1000", "tflops=1", "tflops=1,tb_s=x", "tflops=0,tb_s=1", "tflops=1,tb_s=1,a=2"])
 def test_what_is_no_card_is_refused_with_those_that_are(named: str) -> None:
     with pytest.raises(OptionError, match=r"use h100, h200, a100, l4, 4090, or figures of your own"):
         card(named)

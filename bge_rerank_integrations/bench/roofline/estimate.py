@@ -21,6 +21,8 @@ from bge_rerank_integrations.engine.work import TokenSequence, in_order
 from bge_rerank_integrations.loading import resolve
 from bge_rerank_integrations.model.devices import dtype_name
 from bge_rerank_integrations.model.families.base import Family, RerankModel
+from bge_rerank_integrations.model.nn.fused.layers import Operators, fuse
+from bge_rerank_integrations.model.nn.fused.probe import load
 from bge_rerank_integrations.model.replica import CUDA_TOKEN_BUDGET
 from bge_rerank_integrations.options import ModelSource, Placement, ScoringOptions
 from bge_rerank_integrations.scorer import limits
@@ -90,6 +92,8 @@ def estimate(
         estimates = []
         with fake_gpu():
             to_fake_gpu(built, found.dtype)
+            if found.dtype.itemsize == 2:
+                fuse(built, Operators(**load()))
             for name in plan.workloads:
                 say(f"tracing {name} in {dtype_name(found.dtype)}")
                 sequences = encoder.encode(WORKLOADS[name](texts, plan.scale))

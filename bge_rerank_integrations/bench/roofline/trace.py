@@ -134,6 +134,7 @@ class _Recorder(TorchDispatchMode):
         made = list(_tensors(out))
         for tensor in made:
             self._watch(tensor)
+        made += _changed(func, args, made)
         if any(tensor.device.type == "cuda" for tensor in made) and not (func.is_view or name in _NO_KERNELS):
             self.kernels.append(self._kernel(name, args, given, made))
         return out
@@ -176,6 +177,17 @@ def _tensors(value: object) -> Iterator[Tensor]:
     elif isinstance(value, Iterable) and not isinstance(value, str):
         for item in value:
             yield from _tensors(item)
+
+
+def _changed(func: Any, args: tuple[Any, ...], made: Sequence[Tensor]) -> list[Tensor]:
+    """Arguments that an operator writes to and does not return."""
+    returned = {tensor.untyped_storage()._cdata for tensor in made}
+    written = (
+        value
+        for argument, value in zip(func._schema.arguments, args, strict=False)
+        if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, Tensor)
+    )
+    return [tensor for tensor in written if tensor.untyped_storage()._cdata not in returned]
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -128,7 +128,7 @@ def _dense(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None, mask:
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: Layout, mask: Mask) -> Tensor:
     """torch's variable-length flash attention. Later releases have more arguments."""
-    from torch.nn.attention.varlen import varlen_attn
+    from torch.nn.attention import varlen
 
     known = _varlen_parameters()
     options: dict[str, Any] = {}
@@ -150,16 +150,15 @@ def _varlen(query: Tensor, key: Tensor, value: Tensor, queries: Layout, keys: La
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     if "num_splits" in known:  # otherwise a score depends on the longest sequence of its batch
         options["num_splits"] = 1
-    attended = varlen_attn(
-        query.contiguous(),
-        key.contiguous(),
-        value.contiguous(),
-        queries.cumulative,
-        keys.cumulative,
-        queries.longest,
-        keys.longest,
-        **options,
-    )
+    query = query.contiguous()
+    if "num_splits" not in known:  # later ones take keys and values as they lie in a product
+        key, value = key.contiguous(), value.contiguous()
+    lengths = queries.cumulative, keys.cumulative, queries.longest, keys.longest
+    if hasattr(varlen, "varlen_attn_out"):  # which does not fill a state of random numbers besides
+        out = torch.empty_like(query)
+        varlen.varlen_attn_out(out, query, key, value, *lengths, **options)
+        return out
+    attended = varlen.varlen_attn(query, key, value, *lengths, **options)
     assert isinstance(attended, Tensor)
     return attended
 
