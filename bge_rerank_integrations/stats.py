@@ -42,6 +42,9 @@ class Stats:
     last_hook_error: str | None
     dropped_reports: int
     """Batches that were not reported, because the hook was too slow."""
+    fused: tuple[str, ...] = ()
+    """On GPUs in half precision: the operators that are one kernel there. One that is missing did not build, or did not
+    agree with torch's own, which is used instead."""
 
     @property
     def cache_hit_rate(self) -> float:

@@ -58,6 +58,8 @@ class Engine:
         self._queue.enter(len(makers))
         try:
             runners = self._start(makers)
+            common = set.intersection(*(set(runner.fused) for runner in runners))
+            self._fused = tuple(sorted(common))
             if settings.token_budget is None:
                 self._queue.token_budget = min(runner.token_budget() for runner in runners)
             more = [partial(_same, runner) for runner in runners for _ in range(runner.workers - 1)]
@@ -145,6 +147,7 @@ class Engine:
             token_budget=self._queue.token_budget,
             cache_hits=self._cache.hits if self._cache else 0,
             cache_misses=self._cache.misses if self._cache else 0,
+            fused=self._fused,
         )
 
 

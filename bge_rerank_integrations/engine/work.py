@@ -65,6 +65,10 @@ class Runner(Protocol):
     workers: int
     """How many threads may run batches at the same time. Each enters first, and leaves at the end."""
 
+    @property
+    def fused(self) -> tuple[str, ...]:
+        """What of `Stats.fused` its device can use."""
+
     def enter(self) -> None:
         """This thread will run batches."""
 

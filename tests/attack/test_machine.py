@@ -54,6 +54,7 @@ class Runner:
     def __init__(self, machine: Attacks, workers: int) -> None:
         self.machine = machine
         self.workers = workers
+        self.fused = ()
 
     def enter(self) -> None:
         pass

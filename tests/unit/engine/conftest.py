@@ -34,6 +34,7 @@ class Adder:
         self.fail_on: int | None = None
         self.closed = False
         self.budget = 100
+        self.fused = ()
         self.running_in: list[threading.Thread] = []
 
     def token_budget(self) -> int:
