@@ -98,6 +98,8 @@ def bench(
                 say=say,
             )
     report.show(measured, Console())
+    if measured.dtype in ("bfloat16", "float16"):
+        _expected(model, measured.device, measured.dtype, workloads.split(","), scale)
     if json_file:
         json_file.write_text(measured.to_json())
     if plot_file:
@@ -118,3 +120,13 @@ def _estimate(
     report.show(model, half, chosen, estimates, Console())
     if json_file:
         json_file.write_text(json.dumps({"estimate": [asdict(one) for one in estimates], "card": asdict(chosen)}))
+
+
+def _expected(model: str, device: str, dtype: str, workloads: list[str], scale: float) -> None:
+    """Print, below what was measured on a GPU, what was to be expected of it."""
+    from bge_rerank_integrations.bench.roofline import report
+    from bge_rerank_integrations.bench.roofline.cards import card_of
+    from bge_rerank_integrations.bench.roofline.estimate import estimate
+
+    if (card := card_of(device)) is not None:
+        report.show(model, dtype, card, estimate(model, card, workloads, dtype=dtype, scale=scale), Console())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bge_rerank_integrations.bench.roofline.cards import CARDS, card
+from bge_rerank_integrations.bench.roofline.cards import CARDS, card, card_of
 from bge_rerank_integrations.bench.roofline.price import price, seconds
 from bge_rerank_integrations.bench.roofline.trace import Kernel, Trace, check_build
 from bge_rerank_integrations.errors import OptionError
@@ -25,6 +25,25 @@ def test_a_card_of_ones_own() -> None:
 def test_what_is_no_card_is_refused_with_those_that_are(named: str) -> None:
     with pytest.raises(OptionError, match=r"use h100, h200, a100, l4, 4090, or figures of your own"):
         card(named)
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA GeForce RTX 4090", "4090"),
+    ],
+)
+def test_a_card_is_found_by_what_its_driver_calls_it(device: str, name: str) -> None:
+    assert card_of(device) is CARDS[name]
+
+
+@pytest.mark.parametrize("device", ["NVIDIA L40S", "Tesla T4", "cpu"])
+def test_a_card_that_is_not_in_the_table_has_no_estimate(device: str) -> None:
+    assert card_of(device) is None
 
 
 def test_the_slowest_of_arithmetic_memory_and_launching_counts() -> None:

@@ -54,3 +54,9 @@ def card(named: str) -> Card:
             f"--roofline {named!r}: use {', '.join(CARDS)}, or figures of your own, such as tflops=790,tb_s=3.0"
         )
     return Card(named, given["tflops"], given["tb_s"], None, "as given")
+
+
+def card_of(device: str) -> Card | None:
+    """The card that a driver calls by this name, such as "NVIDIA H100 80GB HBM3"; None: one that is not in the table."""
+    words = device.lower().split()
+    return next((found for name, found in CARDS.items() if any(word.split("-")[0] == name for word in words)), None)
