@@ -57,6 +57,6 @@ def card(named: str) -> Card:
 
 
 def card_of(device: str) -> Card | None:
-    """The card that a driver calls by this name, such as "NVIDIA H100 80GB HBM3"; None: one that is not in the table."""
+    """The card that a driver calls by this name, such as "NVIDIA H100 80GB HBM3"; None: it is not in the table."""
     words = device.lower().split()
     return next((found for name, found in CARDS.items() if any(word.split("-")[0] == name for word in words)), None)
