@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.other_names import instead
@@ -32,8 +32,11 @@ else:
 
 Scale = Literal["logit", "sigmoid"]
 HeadIndex = Literal["position", "layer"]
+Blank = Literal["last", "drop", "score"]
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 COMPRESS_RATIOS = (1, 2, 4, 8)
+TEXT_PLACE = "{text}"
+"""Where a template of `metadata_fields` has the text."""
 
 
 ALIASES = {"fp32": "float32", "float": "float32", "fp16": "float16", "half": "float16", "bf16": "bfloat16"}
@@ -171,8 +174,7 @@ class ScoringOptions:
         for option in fields(self):
             if option.name in WHOLE_NUMBERS and not (option.default is None and getattr(self, option.name) is None):
                 _normalise(self, option.name, 1)
-        if self.scale not in ("logit", "sigmoid"):
-            raise OptionError(f"scale={self.scale!r}: use 'logit' or 'sigmoid'")
+        _check_choice(self, "scale", Scale)
         for name in TEXTS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
@@ -180,15 +182,32 @@ class ScoringOptions:
         if self.compress_ratio not in COMPRESS_RATIOS:
             raise OptionError(f"compress_ratio={self.compress_ratio!r}: use one of {COMPRESS_RATIOS}")
         object.__setattr__(self, "compress_layers", _layers(self.compress_layers))
-        if self.head_index not in ("position", "layer"):
-            raise OptionError(f"head_index={self.head_index!r}: use 'position' or 'layer'")
-        if not isinstance(self.attention_softcap, bool):
-            raise OptionError(f"attention_softcap={self.attention_softcap!r}: use True or False")
+        _check_choice(self, "head_index", HeadIndex)
+        _check_switch(self, "attention_softcap")
 
 
-Group = TypeVar("Group", ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
+@frozen
+class RankingOptions:
+    """What is done before and after scoring, by what ranks documents: `reranking.rerank` and the adapters that rank."""
+
+    metadata_fields: str | Sequence[str] | Callable[[dict[str, Any]], str] = ()
+    """Which metadata is scored before a text: keys, such as ["title"], whose values get a line each; or a template that
+    ends with the text, such as "{title} ({year}): {text}"; or a function of the metadata."""
+    blank: Blank = "last"
+    """What to do with texts without a word. "last": they are not scored, and stand last; "drop": they are left out;
+    "score": they are scored like any other, for better or worse."""
+    deduplicate: bool = False
+    """Whether to keep the best alone of texts that are equal but for white space and case."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata_fields", _metadata_fields(self.metadata_fields))
+        _check_choice(self, "blank", Blank)
+        _check_switch(self, "deduplicate")
+
+
+Group = TypeVar("Group", ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions, RankingOptions)
 GROUPS = (ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
-"""All options."""
+"""All options of scorers."""
 SECRETS = tuple(field.name for group in GROUPS for field in fields(group) if not field.repr)
 """Options that are never shown, saved or pickled."""
 API_KEY_VARIABLE = "BGE_RERANK_API_KEY"
@@ -297,12 +316,41 @@ def dtype_name(dtype: Any) -> str:
     return ALIASES.get(name, name) if isinstance(dtype, str) or name in DTYPES else repr(dtype)
 
 
+def _check_choice(options: Any, name: str, choices: Any) -> None:
+    value, known = getattr(options, name), get_args(choices)
+    if not isinstance(value, str) or value not in known:
+        *others, last = map(repr, known)
+        raise OptionError(f"{name}={value!r}: use {', '.join(others)} or {last}")
+
+
+def _check_switch(options: Any, name: str) -> None:
+    value = getattr(options, name)
+    if not isinstance(value, bool):
+        raise OptionError(f"{name}={value!r}: use True or False")
+
+
 def _normalise(options: Any, name: str, least: int) -> None:
     value = getattr(options, name)
     number = whole_number(value)
     if number is None or number < least:
         raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
     object.__setattr__(options, name, number)
+
+
+def _metadata_fields(value: Any) -> str | tuple[str, ...] | Callable[[dict[str, Any]], str]:
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, str):
+        if value.endswith(TEXT_PLACE) and value.count(TEXT_PLACE) == 1:
+            return value
+        raise OptionError(
+            f"metadata_fields={value!r}: a template ends with {TEXT_PLACE}, since what is too long is cut at its "
+            "end; a single key stands in a list, such as ['title']"
+        )
+    keys = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (bytes, Mapping)) else (None,)
+    if not all(isinstance(key, str) and key for key in keys):
+        raise OptionError(f"metadata_fields={value!r}: use a list of keys, a template or a function")
+    return keys
 
 
 def _layers(value: object) -> tuple[int, ...]:

@@ -22,14 +22,15 @@ from bge_rerank_integrations.cli.options import (
 )
 from bge_rerank_integrations.cli.texts import Entry, Reader, Split
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.options import ScoringOptions
-from bge_rerank_integrations.ranking import Ranked
+from bge_rerank_integrations.options import RankingOptions, ScoringOptions
+from bge_rerank_integrations.reranking import Cut, Plan, Reranked
 from bge_rerank_integrations.terminal import escape
+from bge_rerank_integrations.text_choice import Passage, heads
 from bge_rerank_integrations.textfiles import checked_text
 
 CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 """Characters that JSON may leave as they are, and that terminals may obey."""
-DEFAULT = ScoringOptions()
+DEFAULT, RANKING = ScoringOptions(), RankingOptions()
 RESULT_KEYS = ("index", "relevance_score")
 """What the JSON lines say about each text, whatever its object said under these names before."""
 
@@ -45,6 +46,14 @@ def rank(
     threshold: Annotated[float | None, typer.Option(help="Show only scores of at least this.")] = None,
     split: Annotated[Split, typer.Option(help="What is one text of a plain file.")] = Split.line,
     field: Annotated[str, typer.Option(help="The key of a JSON object, or the column, that holds its text.")] = "text",
+    metadata_field: Annotated[
+        list[str] | None,
+        typer.Option(help="Another key or column, such as title, that is scored before each text; repeat it."),
+    ] = None,
+    blank: Annotated[str, typer.Option(help="Texts without a word: last, drop or score.")] = RANKING.blank,
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate", help="Of texts that differ in white space and case alone, show the best.")
+    ] = RANKING.deduplicate,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Read everything as JSON lines.")] = False,
     encoding: EncodingOption = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
@@ -82,6 +91,11 @@ def rank(
     if as_json and field in RESULT_KEYS:
         raise OptionError(f"--field {field}: --json writes its own {field!r}; give the texts another key")
     check_threshold(threshold, scale)  # type: ignore[arg-type]  # checked by load_scorer, with the message for it
+    ranking = RankingOptions(
+        metadata_fields=metadata_field or (),
+        blank=blank,  # type: ignore[arg-type]  # checked there
+        deduplicate=deduplicate,
+    )
     checked_text("the command line", "QUERY", query)
     messages = Console(stderr=True)
     entries = Reader(split, field, jsonl, encoding).read(files or [])
@@ -108,12 +122,18 @@ def rank(
         head_index=head_index,  # type: ignore[arg-type]  # checked by load_scorer, too
         attention_softcap=attention_softcap,
     )
+    metadata = heads([entry.others for entry in entries], ranking.metadata_fields)
+    passages = [Passage(entry.text, head) for entry, head in zip(entries, metadata, strict=True)]
+    plan = Plan.of(passages, ranking)
     with scorer, Progress(console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("scoring", total=len(entries))
-        texts = [entry.text for entry in entries]
-        ranked = scorer.rank(query, texts, on_progress=lambda done, _: progress.update(task, completed=done))
-    best = ranked[0].score
-    ranked = [one for one in ranked if threshold is None or one.score >= threshold][: top_n or None]
+        task = progress.add_task("scoring", total=len(plan.texts))
+        told = scorer.rank(query, plan.texts, on_progress=lambda done, _: progress.update(task, completed=done))
+    found = plan.ranking(told, Cut.checked(None, None, scale))  # type: ignore[arg-type]  # checked by now
+    ranked = plan.ranking(told, Cut.checked(top_n or None, threshold, scale))  # type: ignore[arg-type]
+    if not found:
+        messages.print("No text has a word, and --blank drop leaves them out: nothing to rank.", highlight=False)
+        return
+    best = found[0].score
     if not ranked:
         messages.print(f"No text scores {threshold} or more: the best has {best:.3f}.", highlight=False)
     elif as_json:
@@ -129,25 +149,25 @@ def _numbers(text: str) -> list[int]:
         raise OptionError(f"--compress-layers {text}: use layer numbers with commas, such as 8,24") from error
 
 
-def _print_json(entries: list[Entry], ranked: list[Ranked], field: str) -> None:
+def _print_json(entries: list[Entry], ranked: list[Reranked], field: str) -> None:
     escapes = not sys.stdout.encoding.lower().startswith("utf")
-    for index, score in ranked:
-        entry = entries[index]
+    for one in ranked:
+        entry = entries[one.index]
         others = {key: value for key, value in entry.others.items() if key not in (*RESULT_KEYS, field)}
         source = {"source": entry.source} if entry.source and field != "source" else {}
-        row = {"index": index, "relevance_score": score, field: entry.text} | others | source
+        row = {"index": one.index, "relevance_score": one.score, field: entry.text} | others | source
         print(json.dumps(row, ensure_ascii=escapes).translate(CONTROLS))
 
 
-def _print_table(query: str, entries: list[Entry], ranked: list[Ranked]) -> None:
+def _print_table(query: str, entries: list[Entry], ranked: list[Reranked]) -> None:
     table = Table(title=escape(query), title_justify="left")
     table.add_column("score", justify="right")
     table.add_column("text")
-    sources = [entries[index].source or str(entries[index].others.get("source", "")) for index, _ in ranked]
+    sources = [entries[one.index].source or str(entries[one.index].others.get("source", "")) for one in ranked]
     if any(sources):
         table.add_column("from")
-    for (index, score), source in zip(ranked, sources, strict=True):
-        text = " ".join(entries[index].text.split())
-        cells = [f"{score:.3f}", escape(text[:200]), escape(source)]
+    for one, source in zip(ranked, sources, strict=True):
+        text = " ".join(entries[one.index].text.split())
+        cells = [f"{one.score:.3f}", escape(text[:200]), escape(source)]
         table.add_row(*cells[: len(table.columns)])
     Console().print(table)

@@ -21,7 +21,8 @@ FLOORS = (
     ("bench*", "evaluation*", "demo*", "dataset*"),
     ("serve*",),
     ("langchain", "llama_index", "flag*"),
-    ("adapter_fields",),
+    ("rerank_fields",),
+    ("adapter_fields", "reranking"),
     ("lazy",),
     ("loading",),
     ("remote.scorer",),
@@ -47,10 +48,10 @@ FLOORS = (
     ("engine.queue", "engine.cache"),
     ("engine.sharing",),
     ("engine.work",),
-    ("protocol",),
+    ("protocol", "text_choice"),
     ("ranking",),
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
-    ("stats", "textfiles", "words", "other_names", "extras", "terminal"),
+    ("stats", "textfiles", "words", "other_names", "extras", "terminal", "blanks", "duplicates"),
     ("guess",),
     ("errors",),
     ("engine", "model", "remote", ""),
@@ -156,7 +157,7 @@ BGERerank(model="demo", scale="sigmoid", family="llm")
 
 @pytest.mark.parametrize(
     "module",
-    ["adapter_fields", "catalog", "errors", "options", "prompts", "protocol", "ranking", "engine.engine"],
+    ["rerank_fields", "reranking", "catalog", "errors", "options", "prompts", "protocol", "engine.engine"],
 )
 def test_the_ground_floor_knows_no_torch(module: str) -> None:
     heavy = ("torch", "transformers", "tokenizers", "safetensors")

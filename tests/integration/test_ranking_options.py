@@ -1,0 +1,119 @@
+"""The options of ranking, as users of both frameworks give them."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from typing import Any
+
+import pytest
+from langchain_core.documents import Document
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
+
+from bge_rerank_integrations import Scorer, langchain, llama_index, load_scorer
+from bge_rerank_integrations.errors import OptionError
+from tests.integration.conftest import ENCODER
+
+QUERY = "the capital of France"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Any:
+    with load_scorer(ENCODER, cache_size=1000) as scorer:  # remembers, so that scores are the same to the last bit
+        yield scorer
+
+
+def by_langchain(metadata: dict[str, Any], text: str, **fields: Any) -> float:
+    reranker, document = langchain.BGERerank(**fields), Document(text, metadata=metadata)
+    (found,) = reranker.compress_documents([document], QUERY)
+    assert asyncio.run(reranker.acompress_documents([document], QUERY)) == [found]
+    assert [{"index": 0, "relevance_score": found.metadata["relevance_score"]}] == reranker.rerank([document], QUERY)
+    return found.metadata["relevance_score"]  # type: ignore[no-any-return]
+
+
+def by_llama_index(metadata: dict[str, Any], text: str, **fields: Any) -> float:
+    reranker, node = llama_index.BGERerank(**fields), NodeWithScore(node=TextNode(text=text, metadata=metadata))
+    (found,) = reranker.postprocess_nodes([node], query_str=QUERY)
+    assert asyncio.run(reranker.apostprocess_nodes([node], query_str=QUERY)) == [found]
+    assert found.score is not None
+    return found.score
+
+
+both = pytest.mark.parametrize("score", [by_langchain, by_llama_index])
+
+
+@both
+@pytest.mark.parametrize(
+    ("metadata_fields", "read"),
+    [
+        (["title"], "Paris\na city"),
+        ("{title}, {kind}: {text}", "Paris, page: a city"),
+        (lambda metadata: metadata["title"].upper(), "PARIS\na city"),
+    ],
+)
+def test_the_chosen_metadata_is_scored_before_the_text(
+    score: Any, metadata_fields: Any, read: str, encoder: Scorer
+) -> None:
+    metadata = {"title": "Paris", "kind": "page"}
+    found = score(metadata, "a city", scorer=encoder, metadata_fields=metadata_fields)
+    assert found == encoder.score(QUERY, [read])[0]
+    assert found != encoder.score(QUERY, ["a city"])[0]
+
+
+@both
+def test_the_end_of_the_text_is_cut_and_not_the_title(score: Any, encoder: Scorer) -> None:
+    short = encoder.with_options(max_length=24)
+    texts = ["a city " * 30, "a city " * 31]
+    first, second = (score({"title": "Paris"}, text, scorer=short, metadata_fields=["title"]) for text in texts)
+    assert first == second != score({"title": "Rome"}, texts[0], scorer=short, metadata_fields=["title"])
+
+
+def test_langchain_scores_the_text_alone_unless_told(encoder: Scorer) -> None:
+    assert by_langchain({"title": "Paris"}, "a city", scorer=encoder) == encoder.score(QUERY, ["a city"])[0]
+
+
+def test_llama_index_scores_what_its_metadata_mode_says_unless_told(encoder: Scorer) -> None:
+    text = TextNode(text="a city", metadata={"title": "Paris"}).get_content(MetadataMode.EMBED)
+    assert by_llama_index({"title": "Paris"}, "a city", scorer=encoder) == encoder.score(QUERY, [text])[0]
+    with pytest.raises(OptionError, match=r"metadata_mode='all' beside metadata_fields=\['title'\]"):
+        llama_index.BGERerank(scorer=encoder, metadata_fields=["title"], metadata_mode="all")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [langchain.BGERerank, llama_index.BGERerank])
+def test_the_options_are_saved_and_a_function_says_that_it_is_not(kind: Any) -> None:
+    options = {"metadata_fields": ("title",), "blank": "drop", "deduplicate": True}
+    reranker = kind(model=ENCODER, **options)
+    for again in (kind.model_validate_json(reranker.model_dump_json()), pickle.loads(pickle.dumps(reranker))):
+        assert again == reranker
+        assert (again.metadata_fields, again.blank, again.deduplicate) == (["title"], "drop", True)
+    with pytest.raises(ValueError, match="a function cannot: give a list of keys or a template"):
+        kind(model=ENCODER, metadata_fields=lambda metadata: "").model_dump_json()
+    assert pickle.loads(pickle.dumps(kind(model=ENCODER, metadata_fields=str))).metadata_fields is str
+
+
+@pytest.mark.parametrize("kind", [langchain.BGERerank, llama_index.BGERerank])
+@pytest.mark.parametrize("given", [{"metadata_fields": "title"}, {"blank": "first"}, {"deduplicate": "perhaps"}])
+def test_what_makes_no_sense_is_refused_by_its_name(kind: Any, given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(OptionError, match=f"{name}='"):
+        kind(model=ENCODER, **given)
+
+
+def test_pictures_stand_after_sentences_in_llama_index(encoder: Scorer) -> None:
+    nodes = [ImageNode(image_url="a.png"), TextNode(text="Paris is the capital."), ImageNode(image_url="b.png")]
+    scored = [NodeWithScore(node=node) for node in nodes]
+    for kept, options in (([1, 0, 2], {}), ([1, 0, 2], {"deduplicate": True}), ([1], {"blank": "drop"})):
+        reranker = llama_index.BGERerank(scorer=encoder, top_n=None, **options)  # type: ignore[arg-type]
+        found = reranker.postprocess_nodes(scored, query_str=QUERY)
+        assert [node.node_id for node in found] == [nodes[place].node_id for place in kept]
+        assert all(type(node.score) is float for node in found)
+
+
+def test_copies_of_a_text_leave_room_for_others_in_langchain(encoder: Scorer) -> None:
+    texts = ["Paris is the capital.", " paris  IS the capital.\n", "A croissant.", "Paris is the capital."]
+    documents = [Document(text) for text in texts]
+    found = langchain.BGERerank(scorer=encoder, top_n=2, deduplicate=True).compress_documents(documents, QUERY)
+    assert sorted(document.page_content.casefold().split()[0] for document in found) == ["a", "paris"]
+    titled = [Document("same", metadata={"title": title}) for title in "ab"]
+    reranker = langchain.BGERerank(scorer=encoder, deduplicate=True, metadata_fields=["title"])
+    assert len(reranker.compress_documents(titled, QUERY)) == 2
