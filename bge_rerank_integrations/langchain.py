@@ -21,7 +21,7 @@ except ModuleNotFoundError as error:
 
 from bge_rerank_integrations.adapter_fields import ScorerFields
 from bge_rerank_integrations.ranking import check_query, check_top_n, checked_pairs, describe
-from bge_rerank_integrations.rerank_fields import AS_SET, RerankFields
+from bge_rerank_integrations.rerank_fields import AS_SET, RerankFields, details
 from bge_rerank_integrations.reranking import Reranked
 from bge_rerank_integrations.text_choice import Passage, heads
 
@@ -38,6 +38,9 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
         `BGERerank(model="BAAI/bge-reranker-v2-m3", top_n=5, scale="sigmoid", score_threshold=0.3)`
     """
 
+    retrieval_score_key: str | None = None
+    """The metadata key under which documents have the retriever's score, higher is better, for `fusion`; None: the
+    order in which they come in counts."""
     trace_texts: bool = False
     """Whether traces show the documents' texts, besides the query, the counts and the scores."""
 
@@ -53,7 +56,8 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
                 chain that this is called in, if any.
 
         Returns:
-            Copies, at most `top_n`, each with its score, a float, in `metadata["relevance_score"]`.
+            Copies, at most `top_n`, each with its score, a float, in `metadata["relevance_score"]`. With `fusion` that
+            is the fused one, beside "rerank_score", "retrieval_rank" and, where known, "retrieval_score".
 
         Raises:
             TypeError: `documents` holds something else than documents (the message names its index), or the query is
@@ -119,7 +123,17 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
         """What is scored. A string has no metadata."""
         metadata = [one.metadata if isinstance(one, Document) else {} for one in documents]
         texts = [one.page_content if isinstance(one, Document) else one for one in documents]
-        return [Passage(text, head) for text, head in zip(texts, heads(metadata, self.metadata_fields), strict=True)]
+        scores = [self._retrieval_score(index, one) for index, one in enumerate(metadata)]
+        return list(map(Passage, texts, heads(metadata, self.metadata_fields), scores))
+
+    def _retrieval_score(self, index: int, metadata: dict[Any, Any]) -> float | None:
+        score = metadata.get(self.retrieval_score_key) if self.retrieval_score_key is not None else None
+        try:
+            return None if score is None else float(score)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"documents[{index}] has {describe(score)} under {self.retrieval_score_key!r}: that is no score"
+            ) from error
 
     def _traced(self, passages: Sequence[Passage], query: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """Name, description and inputs of the run that a trace shows."""
@@ -185,11 +199,12 @@ def _listed(documents: Any) -> list[Any]:
 
 
 def _chosen(documents: Sequence[Document], ranked: Sequence[Reranked]) -> list[Document]:
-    return [
-        documents[one.index].model_copy(update={"metadata": {**documents[one.index].metadata, SCORE_KEY: one.score}})
-        for one in ranked
-    ]
+    return [_copy(documents[one.index], one) for one in ranked]
+
+
+def _copy(document: Document, one: Reranked) -> Document:
+    return document.model_copy(update={"metadata": {**document.metadata, **details(one), SCORE_KEY: one.score}})
 
 
 def _dictionaries(ranked: Sequence[Reranked]) -> list[dict[str, Any]]:
-    return [{"index": one.index, SCORE_KEY: one.score} for one in ranked]
+    return [{"index": one.index, SCORE_KEY: one.score, **details(one)} for one in ranked]

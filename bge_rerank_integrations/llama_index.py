@@ -20,11 +20,10 @@ except ModuleNotFoundError as error:
     raise MissingExtraError(["llama-index-core"], "llama-index") from error
 
 from bge_rerank_integrations.ranking import check_query, describe
-from bge_rerank_integrations.rerank_fields import RerankFields
+from bge_rerank_integrations.rerank_fields import RETRIEVAL_SCORE_KEY, RerankFields, details
 from bge_rerank_integrations.reranking import Reranked
 from bge_rerank_integrations.text_choice import Passage, heads
 
-RETRIEVAL_SCORE_KEY = "retrieval_score"
 dispatcher = get_dispatcher(__name__)
 
 
@@ -144,16 +143,22 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
         return Passage(content[start:], content[:start], scored.score)
 
     def _chosen(self, nodes: Sequence[NodeWithScore], ranked: Sequence[Reranked]) -> list[NodeWithScore]:
-        return [NodeWithScore(node=self._node(nodes[one.index]), score=one.score) for one in ranked]
+        return [NodeWithScore(node=self._node(nodes[one.index], one), score=one.score) for one in ranked]
 
-    def _node(self, scored: NodeWithScore) -> BaseNode:
-        if not self.keep_retrieval_score:
+    def _node(self, scored: NodeWithScore, one: Reranked) -> BaseNode:
+        """The node itself, or a copy with more metadata, of which neither prompts nor embeddings show anything."""
+        new = {**scored.node.metadata, **details(one)}
+        if self.keep_retrieval_score:
+            # of two rerankers in a row the first has kept it, and the score that the second is given is the first one's
+            new[RETRIEVAL_SCORE_KEY] = scored.node.metadata.get(RETRIEVAL_SCORE_KEY, scored.score)
+        added = [RETRIEVAL_SCORE_KEY] if self.keep_retrieval_score else []
+        added += [key for key in details(one) if key not in added]
+        if not added:
             return scored.node
-        # of two rerankers in a row the first has kept it, and the score that the second is given is the first one's
-        update: dict[str, Any] = {"metadata": {RETRIEVAL_SCORE_KEY: scored.score, **scored.node.metadata}}
+        update: dict[str, Any] = {"metadata": new}
         for field in ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys"):
             keys = getattr(scored.node, field)
-            update[field] = keys if RETRIEVAL_SCORE_KEY in keys else [*keys, RETRIEVAL_SCORE_KEY]
+            update[field] = [*keys, *(key for key in added if key not in keys)]
         return scored.node.model_copy(update=update)
 
 

@@ -33,6 +33,7 @@ else:
 Scale = Literal["logit", "sigmoid"]
 HeadIndex = Literal["position", "layer"]
 Blank = Literal["last", "drop", "score"]
+Fusion = Literal["none", "rrf", "weighted"]
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 COMPRESS_RATIOS = (1, 2, 4, 8)
 TEXT_PLACE = "{text}"
@@ -198,11 +199,23 @@ class RankingOptions:
     "score": they are scored like any other, for better or worse."""
     deduplicate: bool = False
     """Whether to keep the best alone of texts that are equal but for white space and case."""
+    fusion: Fusion = "none"
+    """How the retriever's ranking counts. "none": not at all; "rrf": by the sum of reciprocal ranks; "weighted": by the
+    sum of the scores, each standardised over a query's passages."""
+    fusion_weight: float = 0.5
+    """The retriever's share, 0 to 1; 0 is the same as no fusion."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metadata_fields", _metadata_fields(self.metadata_fields))
         _check_choice(self, "blank", Blank)
         _check_switch(self, "deduplicate")
+        _check_choice(self, "fusion", Fusion)
+        object.__setattr__(self, "fusion_weight", _share(self.fusion_weight))
+
+    @property
+    def fuses(self) -> bool:
+        """Whether the retriever's ranking counts."""
+        return self.fusion != "none" and self.fusion_weight > 0
 
 
 Group = TypeVar("Group", ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions, RankingOptions)
@@ -335,6 +348,17 @@ def _normalise(options: Any, name: str, least: int) -> None:
     if number is None or number < least:
         raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
     object.__setattr__(options, name, number)
+
+
+def _share(value: Any) -> float:
+    """A number from 0 to 1."""
+    try:
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise OptionError(f"fusion_weight={value!r}: use a number from 0 (the reranker alone) to 1")
+    return number
 
 
 def _metadata_fields(value: Any) -> str | tuple[str, ...] | Callable[[dict[str, Any]], str]:

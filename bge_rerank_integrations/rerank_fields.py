@@ -27,6 +27,8 @@ else:
         **{option.name: (hints[option.name], field_of(option)) for option in fields(RankingOptions)},
     )
 
+RERANK_SCORE_KEY, RETRIEVAL_SCORE_KEY, RETRIEVAL_RANK_KEY = "rerank_score", "retrieval_score", "retrieval_rank"
+"""Where metadata has the two scores that a fused one is made of, and the retriever's rank."""
 AS_SET: Any = object()
 """The default of an argument that, left out, is as the field of its name says."""
 
@@ -48,6 +50,11 @@ class RerankFields(_RankingFields):
     @classmethod
     def _as_score(cls, value: object) -> object:
         return _real(value, "score_threshold")
+
+    @field_validator("fusion_weight", mode="before")
+    @classmethod
+    def _as_share(cls, value: object) -> object:
+        return _real(value, "fusion_weight")
 
     @field_validator("metadata_fields", mode="before")
     @classmethod
@@ -95,8 +102,16 @@ class RerankFields(_RankingFields):
 def _real(value: Any, name: str) -> object:
     """The number as Python's; what is none is left for pydantic, which would take True for 1.0."""
     if isinstance(value, bool):
-        raise ValueError(f"{name}={value}: use a number, or None to keep all")
+        raise ValueError(f"{name}={value}: use a number")
     try:
         return float(value) if hasattr(value, "__float__") else value
     except (TypeError, ValueError, OverflowError):
         return value
+
+
+def details(one: Reranked) -> dict[str, Any]:
+    """What metadata says of a passage besides the score that it is ordered by."""
+    if one.retrieval_rank is None:
+        return {}
+    known = {} if one.retrieval_score is None else {RETRIEVAL_SCORE_KEY: one.retrieval_score}
+    return {RERANK_SCORE_KEY: one.rerank_score, RETRIEVAL_RANK_KEY: one.retrieval_rank, **known}

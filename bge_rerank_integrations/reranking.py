@@ -1,7 +1,7 @@
 """What is done before and after scoring, in the one order in which it is done.
 
-    passages -> `text_choice` -> `blanks` set aside -> texts -> any scorer -> its ranking -> `blanks` last -> threshold
-    -> `duplicates` -> cut
+    passages -> `text_choice` -> `blanks` set aside -> texts -> any scorer -> its ranking -> `fusion` -> `blanks` last
+    -> threshold -> `duplicates` -> cut
 
 Both adapters and `bge-rerank rank` go this way, with scorers of any kind. Without one of the two frameworks:
 
@@ -11,11 +11,12 @@ Both adapters and `bge-rerank rank` go this way, with scorers of any kind. Witho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from bge_rerank_integrations.blanks import BLANK_LOGIT, is_blank
 from bge_rerank_integrations.duplicates import alike
+from bge_rerank_integrations.fusion import fused, retrieval_ranks
 from bge_rerank_integrations.options import RankingOptions, Scale
 from bge_rerank_integrations.protocol import ScorerProtocol
 from bge_rerank_integrations.ranking import Ranked, check_threshold, check_top_n, scaled
@@ -31,7 +32,13 @@ class Reranked:
     index: int
     """In the list that was given."""
     score: float
-    """What the passages are ordered by."""
+    """What the passages are ordered by: the reranker's score, or with fusion one out of both, from 0 to 1."""
+    rerank_score: float
+    """The reranker's own score, on its scale."""
+    retrieval_score: float | None = None
+    """The retriever's, as it was given."""
+    retrieval_rank: int | None = None
+    """With fusion: the rank, from 1, that the retriever gave it among those that were scored."""
 
 
 def rerank(
@@ -47,7 +54,8 @@ def rerank(
     Args:
         scorer: a `Scorer`, or whatever has the methods of `ScorerProtocol`.
         top_n: how many to return at most; None: all.
-        score_threshold: return only passages with at least this score, in the unit of the scorer's scale; None: all.
+        score_threshold: return only passages with at least this score of the reranker, in the unit of the scorer's
+            scale, with fusion as well; None: all.
 
     Raises:
         TypeError, ValueError: as `Scorer.rank`.
@@ -101,21 +109,41 @@ class Plan:
 
     def ranking(self, ranked: Sequence[Ranked], cut: Cut) -> list[Reranked]:
         """The passages, best first, by the ranking of all the texts."""
-        found = [Reranked(self.passage_of[one.index], one.score) for one in ranked]
+        found = [self._reranked(self.passage_of[one.index], one.score) for one in ranked]
+        if self.options.fuses:
+            found = self._fused(found, cut.scale)
         found += self._blanks(cut.scale)
         if cut.score_threshold is not None:
-            found = [one for one in found if one.score >= cut.score_threshold]
+            found = [one for one in found if one.rerank_score >= cut.score_threshold]
         if self.options.deduplicate:
             found = self._distinct(found)
         return found[: cut.top_n]
+
+    def _reranked(self, index: int, score: float) -> Reranked:
+        return Reranked(index, score, score, self.passages[index].retrieval_score)
+
+    def _fused(self, found: Sequence[Reranked], scale: Scale) -> list[Reranked]:
+        """By both scores, best first; equal ones as the reranker has them."""
+        places, retrieved = [one.index for one in found], [one.retrieval_score for one in found]
+        scores = fused([one.rerank_score for one in found], places, retrieved, self.options, scale)
+        ranks = retrieval_ranks(places, retrieved)
+        both = [
+            replace(one, score=score, retrieval_rank=rank)
+            for one, score, rank in zip(found, scores, ranks, strict=True)
+        ]
+        return sorted(both, key=lambda one: -one.score)
 
     def _blanks(self, scale: Scale) -> list[Reranked]:
         """The passages that were not scored, in the order given."""
         if self.options.blank != "last":
             return []
         scored = set(self.passage_of)
-        worst = scaled(BLANK_LOGIT, scale)
-        return [Reranked(index, worst) for index in range(len(self.passages)) if index not in scored]
+        blanks = [
+            self._reranked(index, scaled(BLANK_LOGIT, scale))
+            for index in range(len(self.passages))
+            if index not in scored
+        ]
+        return [replace(one, score=0.0) for one in blanks] if self.options.fuses else blanks
 
     def _distinct(self, found: list[Reranked]) -> list[Reranked]:
         """The best of those with the same text. Those without a word stay: what differs in them is no text."""

@@ -21,7 +21,7 @@ from bge_rerank_integrations.cli.options import (
     ServedModelOption,
 )
 from bge_rerank_integrations.cli.texts import Entry, Reader, Split
-from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.options import RankingOptions, ScoringOptions
 from bge_rerank_integrations.reranking import Cut, Plan, Reranked
 from bge_rerank_integrations.terminal import escape
@@ -54,6 +54,13 @@ def rank(
     deduplicate: Annotated[
         bool, typer.Option("--deduplicate", help="Of texts that differ in white space and case alone, show the best.")
     ] = RANKING.deduplicate,
+    fusion: Annotated[
+        str, typer.Option(help="How the order in which texts come in counts: none, rrf or weighted.")
+    ] = RANKING.fusion,
+    fusion_weight: Annotated[float, typer.Option(help="Its share, 0 to 1.")] = RANKING.fusion_weight,
+    retrieval_score_field: Annotated[
+        str | None, typer.Option(help="The key or column with a retriever's score, to count in place of the order.")
+    ] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Read everything as JSON lines.")] = False,
     encoding: EncodingOption = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
@@ -95,6 +102,8 @@ def rank(
         metadata_fields=metadata_field or (),
         blank=blank,  # type: ignore[arg-type]  # checked there
         deduplicate=deduplicate,
+        fusion=fusion,  # type: ignore[arg-type]
+        fusion_weight=fusion_weight,
     )
     checked_text("the command line", "QUERY", query)
     messages = Console(stderr=True)
@@ -123,7 +132,8 @@ def rank(
         attention_softcap=attention_softcap,
     )
     metadata = heads([entry.others for entry in entries], ranking.metadata_fields)
-    passages = [Passage(entry.text, head) for entry, head in zip(entries, metadata, strict=True)]
+    retrieved = [_retrieval_score(entry, retrieval_score_field) for entry in entries]
+    passages = list(map(Passage, (entry.text for entry in entries), metadata, retrieved))
     plan = Plan.of(passages, ranking)
     with scorer, Progress(console=messages, transient=True, disable=not messages.is_terminal) as progress:
         task = progress.add_task("scoring", total=len(plan.texts))
@@ -133,13 +143,21 @@ def rank(
     if not found:
         messages.print("No text has a word, and --blank drop leaves them out: nothing to rank.", highlight=False)
         return
-    best = found[0].score
+    best = max(one.rerank_score for one in found)
     if not ranked:
         messages.print(f"No text scores {threshold} or more: the best has {best:.3f}.", highlight=False)
     elif as_json:
         _print_json(entries, ranked, field)
     else:
         _print_table(query, entries, ranked)
+
+
+def _retrieval_score(entry: Entry, key: str | None) -> float | None:
+    score = None if key is None else entry.others.get(key)
+    try:
+        return None if score in (None, "") else float(score)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"--retrieval-score-field {key}: {score!r} is no number") from error
 
 
 def _numbers(text: str) -> list[int]:
@@ -155,8 +173,15 @@ def _print_json(entries: list[Entry], ranked: list[Reranked], field: str) -> Non
         entry = entries[one.index]
         others = {key: value for key, value in entry.others.items() if key not in (*RESULT_KEYS, field)}
         source = {"source": entry.source} if entry.source and field != "source" else {}
-        row = {"index": one.index, "relevance_score": one.score, field: entry.text} | others | source
+        row = {"index": one.index, "relevance_score": one.score, field: entry.text} | others | source | _details(one)
         print(json.dumps(row, ensure_ascii=escapes).translate(CONTROLS))
+
+
+def _details(one: Reranked) -> dict[str, float | None]:
+    """With fusion, what the score is made of."""
+    if one.retrieval_rank is None:
+        return {}
+    return {"rerank_score": one.rerank_score, "retrieval_rank": one.retrieval_rank}
 
 
 def _print_table(query: str, entries: list[Entry], ranked: list[Reranked]) -> None:

@@ -291,3 +291,32 @@ main()
     said = " ".join(done.stderr.split())
     assert f"{package}: not installed, and 'evaluate' needs it. Run: pip install {package}" in said
     assert "Traceback" not in done.stderr
+
+
+def test_fused_rows_cost_no_scores_of_their_own_and_their_weight_is_chosen(
+    beir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+    real = Scorer.score_pairs
+
+    def counted(self: Scorer, pairs: Any) -> Any:
+        scored.append(len(pairs))
+        return real(self, pairs)
+
+    monkeypatch.setattr(Scorer, "score_pairs", counted)
+    data = read_beir(beir)
+    evaluate(data, ["demo"], timing_queries=1)
+    once = len(scored)
+    given = ["demo", "demo,fusion=weighted,fusion_weight=0+0.5+1", "demo,fusion=rrf,fusion_weight=chosen"]
+    result = evaluate(data, given, timing_queries=1)
+    assert len(scored) - once <= once + 4 * 4  # timed each by itself
+    first, plain, none, both, retriever, chosen = result.rows
+    assert (none.metrics, retriever.metrics) == (plain.metrics, first.metrics)
+    assert both.settings == {"model": "demo", "fusion": "weighted"}
+    assert len(chosen.chosen_weights) == 2
+    console = Console(file=io.StringIO(), width=200)
+    result.show(console)
+    assert "chosen on each half of the queries" in console.file.getvalue()  # type: ignore[attr-defined]
+    for bad, said in (("fusion_weight=0.5", "has no effect: add fusion"), ("fusion=rrf,fusion_weight=x", "or chosen")):
+        with pytest.raises(OptionError, match=said):
+            evaluate(data, [f"demo,{bad}"])

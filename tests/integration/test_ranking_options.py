@@ -117,3 +117,30 @@ def test_copies_of_a_text_leave_room_for_others_in_langchain(encoder: Scorer) ->
     titled = [Document("same", metadata={"title": title}) for title in "ab"]
     reranker = langchain.BGERerank(scorer=encoder, deduplicate=True, metadata_fields=["title"])
     assert len(reranker.compress_documents(titled, QUERY)) == 2
+
+
+def test_fusion_in_llama_index_keeps_both_numbers_out_of_prompts(encoder: Scorer) -> None:
+    nodes = [NodeWithScore(node=TextNode(text=text), score=score) for text, score in (("Paris", 0.1), ("Rome", 0.9))]
+    plain = llama_index.BGERerank(scorer=encoder).postprocess_nodes(nodes, query_str=QUERY)
+    by_reranker = {node.text: node.score for node in plain}
+    for weight, first in ((0, plain[0].text), (1, "Rome")):
+        reranker = llama_index.BGERerank(scorer=encoder, fusion="weighted", fusion_weight=weight)
+        found = reranker.postprocess_nodes(nodes, query_str=QUERY)
+        assert found[0].text == first
+    assert found[0].metadata == {"rerank_score": by_reranker["Rome"], "retrieval_rank": 1, "retrieval_score": 0.9}
+    assert all(found[0].node.get_content(mode) == "Rome" for mode in (MetadataMode.LLM, MetadataMode.EMBED))
+    assert [node.metadata for node in nodes] == [{}, {}]
+
+
+def test_fusion_in_langchain_takes_a_key_or_the_order(encoder: Scorer) -> None:
+    documents = [Document(text, metadata={"_score": score}) for text, score in (("Paris", "0.1"), ("Rome", 0.9))]
+    reranker = langchain.BGERerank(scorer=encoder, fusion="rrf", fusion_weight=1)
+    assert [d.page_content for d in reranker.compress_documents(documents, QUERY)] == ["Paris", "Rome"]
+    named = reranker.with_options(retrieval_score_key="_score")
+    found = named.compress_documents(documents, QUERY)
+    assert [d.page_content for d in found] == ["Rome", "Paris"]
+    assert found[0].metadata.keys() == {
+        "_score", "relevance_score", "rerank_score", "retrieval_rank", "retrieval_score",
+    }  # fmt: skip
+    with pytest.raises(TypeError, match=r"documents\[0\] has 'high' of type str under '_score'"):
+        named.compress_documents([Document("a", metadata={"_score": "high"})], QUERY)

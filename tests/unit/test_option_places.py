@@ -20,6 +20,8 @@ WRITTEN = ("options", "loading")
 USED = ("scorer", "model.inputs", "model.families.*")
 RANKING_USED = {
     "metadata_fields": ("text_choice", "rerank_fields", "langchain", "llama_index", "other_names"),
+    "fusion": ("fusion", "evaluation.configurations"),
+    "fusion_weight": ("fusion", "evaluation.configurations", "evaluation.fusing", "rerank_fields"),
     "blank": ("remote.*",),  # what a server is sent in place of such a text
 }
 """Where names of ranking options stand besides `reranking`."""
@@ -28,7 +30,7 @@ OTHER_INTERFACES = ("flag*", "cli*", "serve*", "other_names", "remote.dialects",
 OTHER_MEANINGS = {
     "prompt": ("model.sentence_transformers",),  # a key of its files
     # of attention's logits; of a workload; what a ranking's scores are shown on, where a scorer says it
-    "scale": ("model.nn.*", "bench.*", "ranking", "reranking", "rerank_fields", "model.lora", "remote.*"),
+    "scale": ("model.nn.*", "bench.*", "ranking", "reranking", "fusion", "rerank_fields", "model.lora", "remote.*"),
     "max_length": ("bench.peers",),  # an argument of sentence-transformers
 }
 
@@ -89,4 +91,4 @@ def test_configurations_take_whatever_scores_depend_on() -> None:
         if group is not EngineSettings
         for name in names(group)
         if name not in ("model", "concurrency", *SECRETS)
-    }
+    } | {"fusion", "fusion_weight"}

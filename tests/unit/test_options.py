@@ -72,6 +72,8 @@ def test_every_scoring_option_has_values_that_are_refused() -> None:
         "metadata_fields": ["title", "{text}: {title}", "{text}{text}", b"title", [1], [""], {"title": 1}, 3, None],
         "blank": ["first", None, 0],
         "deduplicate": ["yes", 1, None],
+        "fusion": ["sum", None, True],
+        "fusion_weight": [-0.1, 1.1, float("nan"), "0.5", None, True],
     }.items(),
 )
 def test_ranking_options_out_of_range_are_refused(option: str, values: list[Any]) -> None:

@@ -48,7 +48,7 @@ FLOORS = (
     ("engine.queue", "engine.cache"),
     ("engine.sharing",),
     ("engine.work",),
-    ("protocol", "text_choice"),
+    ("protocol", "text_choice", "fusion"),
     ("ranking",),
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
     ("stats", "textfiles", "words", "other_names", "extras", "terminal", "blanks", "duplicates"),
