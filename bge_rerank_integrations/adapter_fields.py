@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,9 @@ from bge_rerank_integrations.options import (
 from bge_rerank_integrations.other_names import OPTIONS, instead
 from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
 from bge_rerank_integrations.ranking import describe
+from bge_rerank_integrations.stats import Stats
+
+logger = logging.getLogger(__name__)
 
 
 def field_of(option: Option[Any]) -> Any:
@@ -100,6 +104,8 @@ class ScorerFields(_Options):
     on_batch: Callable[[Any], object] | None = Field(default=None, exclude=True, repr=False)
 
     _lazy: LazyScorer = PrivateAttr(default_factory=LazyScorer)
+    _told: list[int] = PrivateAttr(default_factory=list)
+    """How many texts had been cut when that was told; copies share it."""
 
     if not TYPE_CHECKING:  # type checkers make the signature from the fields
 
@@ -285,6 +291,36 @@ class ScorerFields(_Options):
     def close(self) -> None:
         """Free a model that this adapter loaded; the next use loads it again. An injected scorer stays open."""
         self._lazy.close()
+
+    @property
+    def truncated_pairs(self) -> int | None:
+        """How many texts were cut since the model was loaded; 0 before, None where a server scores."""
+        used = self._used()
+        return 0 if used is None else getattr(used, "truncated_pairs", None)
+
+    def stats(self) -> Stats | None:
+        """What the model has scored since it was loaded; None before, and where a server scores."""
+        told = getattr(self._used(), "stats", None)
+        return None if told is None else told()
+
+    def _used(self) -> ScorerProtocol | None:
+        return self._lazy.loaded() if self.scorer is None else self.scorer
+
+    @contextmanager
+    def _telling_of_cuts(self, scorer: ScorerProtocol, remedy: str) -> Iterator[None]:
+        """Log, once for this adapter and its copies, that texts were cut meanwhile."""
+        before = getattr(scorer, "truncated_pairs", 0)
+        yield
+        cut = getattr(scorer, "truncated_pairs", 0) - before
+        if cut and not self._told:
+            self._told.append(cut)
+            logger.warning(
+                "%s: %s texts of this call were longer, with their query, than the tokens that are read (max_length), "
+                "and their ends were cut: %s. truncated_pairs goes on counting",
+                type(self).__name__,
+                f"{cut:,}",
+                remedy,
+            )
 
     def _ready(self) -> ScorerProtocol:
         """The scorer as the fields say now; what changed since the last use takes effect."""

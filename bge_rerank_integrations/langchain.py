@@ -164,7 +164,12 @@ class BGECrossEncoder(ScorerFields, BaseCrossEncoder):
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """One score for each (query, text) pair, in the order given."""
         pairs = checked_pairs(text_pairs)
-        return self._ready().score_pairs(pairs) if pairs else []
+        if not pairs:
+            return []
+        scorer = self._ready()
+        remedy = "use a larger max_length where the model has room, or BGERerank with long='windows'"
+        with self._telling_of_cuts(scorer, remedy):
+            return scorer.score_pairs(pairs)
 
 
 def _or_surrounding(callbacks: Callbacks) -> Callbacks:

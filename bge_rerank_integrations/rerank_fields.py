@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
 from bge_rerank_integrations.adapter_fields import ScorerFields, count_of, field_of
+from bge_rerank_integrations.option_values import share_of
 from bge_rerank_integrations.options import RankingOptions, names, pick
 from bge_rerank_integrations.ranking import check_threshold
 from bge_rerank_integrations.reranking import Reranked, arerank, rerank
@@ -29,6 +30,10 @@ else:
 
 RERANK_SCORE_KEY, RETRIEVAL_SCORE_KEY, RETRIEVAL_RANK_KEY = "rerank_score", "retrieval_score", "retrieval_rank"
 """Where metadata has the two scores that a fused one is made of, and the retriever's rank."""
+WINDOW_KEY = "best_window"
+"""Where metadata has the characters, [first, one after the last], of the text's best window."""
+REMEDY = "use long='windows', or a larger max_length where the model has room; long='refuse' makes it an error"
+"""Against texts that are cut."""
 AS_SET: Any = object()
 """The default of an argument that, left out, is as the field of its name says."""
 
@@ -51,10 +56,15 @@ class RerankFields(_RankingFields):
     def _as_score(cls, value: object) -> object:
         return _real(value, "score_threshold")
 
+    @field_validator("window_overlap", "max_windows", mode="before")
+    @classmethod
+    def _as_whole(cls, value: object, info: ValidationInfo) -> object:
+        return count_of(value, str(info.field_name))
+
     @field_validator("fusion_weight", mode="before")
     @classmethod
     def _as_share(cls, value: object) -> object:
-        return _real(value, "fusion_weight")
+        return share_of(value)
 
     @field_validator("metadata_fields", mode="before")
     @classmethod
@@ -91,18 +101,21 @@ class RerankFields(_RankingFields):
 
     def _reranked(self, query: str, passages: Sequence[Passage], top_n: int | None) -> list[Reranked]:
         """The passages, best first, loading the model if it is not."""
-        return rerank(self._ready(), query, passages, self._ranking_options(), top_n, self.score_threshold)
+        scorer = self._ready()
+        with self._telling_of_cuts(scorer, REMEDY):
+            return rerank(scorer, query, passages, self._ranking_options(), top_n, self.score_threshold)
 
     async def _areranked(self, query: str, passages: Sequence[Passage], top_n: int | None) -> list[Reranked]:
         """As `_reranked`, without blocking the event loop."""
         scorer = await self._aready()
-        return await arerank(scorer, query, passages, self._ranking_options(), top_n, self.score_threshold)
+        with self._telling_of_cuts(scorer, REMEDY):
+            return await arerank(scorer, query, passages, self._ranking_options(), top_n, self.score_threshold)
 
 
 def _real(value: Any, name: str) -> object:
     """The number as Python's; what is none is left for pydantic, which would take True for 1.0."""
     if isinstance(value, bool):
-        raise ValueError(f"{name}={value}: use a number")
+        raise ValueError(f"{name}={value}: use a number, or None to keep all")
     try:
         return float(value) if hasattr(value, "__float__") else value
     except (TypeError, ValueError, OverflowError):
@@ -111,7 +124,8 @@ def _real(value: Any, name: str) -> object:
 
 def details(one: Reranked) -> dict[str, Any]:
     """What metadata says of a passage besides the score that it is ordered by."""
+    window = {} if one.span is None else {WINDOW_KEY: list(one.span)}
     if one.retrieval_rank is None:
-        return {}
+        return window
     known = {} if one.retrieval_score is None else {RETRIEVAL_SCORE_KEY: one.retrieval_score}
-    return {RERANK_SCORE_KEY: one.rerank_score, RETRIEVAL_RANK_KEY: one.retrieval_rank, **known}
+    return {RERANK_SCORE_KEY: one.rerank_score, RETRIEVAL_RANK_KEY: one.retrieval_rank, **known, **window}

@@ -1,7 +1,7 @@
 """What is done before and after scoring, in the one order in which it is done.
 
-    passages -> `text_choice` -> `blanks` set aside -> texts -> any scorer -> its ranking -> `fusion` -> `blanks` last
-    -> threshold -> `duplicates` -> cut
+    passages -> `text_choice` -> `blanks` set aside -> `windows` -> texts -> any scorer -> its ranking -> best window
+    -> `fusion` -> `blanks` last -> threshold -> `duplicates` -> cut
 
 Both adapters and `bge-rerank rank` go this way, with scorers of any kind. Without one of the two frameworks:
 
@@ -10,17 +10,20 @@ Both adapters and `bge-rerank rank` go this way, with scorers of any kind. Witho
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from bge_rerank_integrations.blanks import BLANK_LOGIT, is_blank
 from bge_rerank_integrations.duplicates import alike
+from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.fusion import fused, retrieval_ranks
 from bge_rerank_integrations.options import RankingOptions, Scale
 from bge_rerank_integrations.protocol import ScorerProtocol
-from bge_rerank_integrations.ranking import Ranked, check_threshold, check_top_n, scaled
+from bge_rerank_integrations.ranking import Ranked, check_query, check_threshold, check_top_n, scaled
 from bge_rerank_integrations.text_choice import Passage
+from bge_rerank_integrations.windows import CharacterRuler, Ruler, Span, fits, short_head, windows
 
 DEFAULT = RankingOptions()
 
@@ -39,6 +42,8 @@ class Reranked:
     """The retriever's, as it was given."""
     retrieval_rank: int | None = None
     """With fusion: the rank, from 1, that the retriever gave it among those that were scored."""
+    span: Span | None = None
+    """With windows: the characters of its text, first and one after the last, that its score is of."""
 
 
 def rerank(
@@ -58,10 +63,11 @@ def rerank(
             scale, with fusion as well; None: all.
 
     Raises:
-        TypeError, ValueError: as `Scorer.rank`.
+        TypeError, ValueError: as `Scorer.rank`; or a text is too long, and `long` is "refuse".
+        OptionError: `long` is "refuse", and the scorer has no tokenizer here.
     """
     cut = Cut.checked(top_n, score_threshold, scorer.options.scale)
-    plan = Plan.of(passages, options)
+    plan = Plan.of(query, passages, options, scorer)
     return plan.ranking(scorer.rank(query, plan.texts) if plan.texts else [], cut)
 
 
@@ -75,8 +81,25 @@ async def arerank(
 ) -> list[Reranked]:
     """As `rerank`, without blocking the event loop."""
     cut = Cut.checked(top_n, score_threshold, scorer.options.scale)
-    plan = Plan.of(passages, options)
+    if options.long == "truncate":
+        plan = Plan.of(query, passages, options, scorer)
+    else:  # tokenizing takes a while
+        plan = await asyncio.to_thread(Plan.of, query, passages, options, scorer)
     return plan.ranking(await scorer.arank(query, plan.texts) if plan.texts else [], cut)
+
+
+def _check_fit(passages: Sequence[Passage], indices: Sequence[int], room: int, ruler: Ruler) -> None:
+    if not ruler.exact:
+        raise OptionError(
+            "long='refuse' needs the model's tokenizer, which a scorer that runs elsewhere does not have here: use "
+            "long='windows' or 'truncate', or let the server refuse"
+        )
+    for index in indices:
+        if not fits(passages[index].scored, room, ruler):
+            raise ValueError(
+                f"passage {index} has {len(ruler.tokens(passages[index].scored)):,} tokens, and {room:,} fit beside "
+                "the query: use long='windows', a larger max_length, or long='truncate' to read the beginning alone"
+            )
 
 
 class Cut(NamedTuple):
@@ -101,15 +124,38 @@ class Plan:
     """To be ranked by a scorer, without a cut."""
     passage_of: list[int]
     """For each of the texts, which passage it is of."""
+    spans: list[Span | None]
+    """For each of the texts, with windows: which characters of the passage's own text it has."""
 
     @staticmethod
-    def of(passages: Sequence[Passage], options: RankingOptions) -> Plan:
+    def of(query: str, passages: Sequence[Passage], options: RankingOptions, scorer: ScorerProtocol) -> Plan:
         kept = [i for i, one in enumerate(passages) if options.blank == "score" or not is_blank(one.scored)]
-        return Plan(passages, options, texts=[passages[i].scored for i in kept], passage_of=kept)
+        if options.long == "truncate":
+            return Plan(passages, options, [passages[i].scored for i in kept], kept, [None] * len(kept))
+        check_query(query)
+        ruler: Ruler = getattr(scorer, "ruler", None) or CharacterRuler(scorer.options.max_length)
+        room = ruler.room(query)
+        if options.long == "refuse":
+            _check_fit(passages, kept, room, ruler)
+            return Plan(passages, options, [passages[i].scored for i in kept], kept, [None] * len(kept))
+        plan = Plan(passages, options, [], [], [])
+        for i in kept:
+            text, head = passages[i].text, passages[i].head
+            cut = windows(text, short_head(head, room, ruler), room, options.window_overlap, options.max_windows, ruler)
+            whole = cut == [(0, len(text))]
+            for start, end in cut:
+                plan.texts.append((head if whole else short_head(head, room, ruler)) + text[start:end])
+                plan.passage_of.append(i)
+                plan.spans.append((start, end))
+        return plan
 
     def ranking(self, ranked: Sequence[Ranked], cut: Cut) -> list[Reranked]:
         """The passages, best first, by the ranking of all the texts."""
-        found = [self._reranked(self.passage_of[one.index], one.score) for one in ranked]
+        best: dict[int, Reranked] = {}
+        for one in ranked:  # the first of a passage's windows is its best
+            index = self.passage_of[one.index]
+            best.setdefault(index, replace(self._reranked(index, one.score), span=self.spans[one.index]))
+        found = list(best.values())
         if self.options.fuses:
             found = self._fused(found, cut.scale)
         found += self._blanks(cut.scale)

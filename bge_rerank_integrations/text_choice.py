@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bge_rerank_integrations.options import TEXT_PLACE
+from bge_rerank_integrations.option_values import TEXT_PLACE
 from bge_rerank_integrations.ranking import describe
 
 KEY = re.compile(r"\{([^{}]+)\}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -50,6 +50,11 @@ def rank(
         list[str] | None,
         typer.Option(help="Another key or column, such as title, that is scored before each text; repeat it."),
     ] = None,
+    long: Annotated[
+        str, typer.Option(help="Texts that do not fit beside the query: truncate, windows or refuse.")
+    ] = RANKING.long,
+    window_overlap: Annotated[int, typer.Option(help="Tokens that a window repeats.")] = RANKING.window_overlap,
+    max_windows: Annotated[int, typer.Option(help="Windows of a text at most.")] = RANKING.max_windows,
     blank: Annotated[str, typer.Option(help="Texts without a word: last, drop or score.")] = RANKING.blank,
     deduplicate: Annotated[
         bool, typer.Option("--deduplicate", help="Of texts that differ in white space and case alone, show the best.")
@@ -100,6 +105,9 @@ def rank(
     check_threshold(threshold, scale)  # type: ignore[arg-type]  # checked by load_scorer, with the message for it
     ranking = RankingOptions(
         metadata_fields=metadata_field or (),
+        long=long,  # type: ignore[arg-type]
+        window_overlap=window_overlap,
+        max_windows=max_windows,
         blank=blank,  # type: ignore[arg-type]  # checked there
         deduplicate=deduplicate,
         fusion=fusion,  # type: ignore[arg-type]
@@ -134,12 +142,18 @@ def rank(
     metadata = heads([entry.others for entry in entries], ranking.metadata_fields)
     retrieved = [_retrieval_score(entry, retrieval_score_field) for entry in entries]
     passages = list(map(Passage, (entry.text for entry in entries), metadata, retrieved))
-    plan = Plan.of(passages, ranking)
     with scorer, Progress(console=messages, transient=True, disable=not messages.is_terminal) as progress:
+        plan = Plan.of(query, passages, ranking, scorer)
         task = progress.add_task("scoring", total=len(plan.texts))
         told = scorer.rank(query, plan.texts, on_progress=lambda done, _: progress.update(task, completed=done))
     found = plan.ranking(told, Cut.checked(None, None, scale))  # type: ignore[arg-type]  # checked by now
     ranked = plan.ranking(told, Cut.checked(top_n or None, threshold, scale))  # type: ignore[arg-type]
+    if cut := getattr(scorer, "truncated_pairs", 0):
+        messages.print(
+            f"{cut:,} of {len(plan.texts):,} texts were longer than --max-length with the query, and their ends were "
+            "not read: use --long windows.",
+            highlight=False,
+        )
     if not found:
         messages.print("No text has a word, and --blank drop leaves them out: nothing to rank.", highlight=False)
         return
@@ -177,11 +191,12 @@ def _print_json(entries: list[Entry], ranked: list[Reranked], field: str) -> Non
         print(json.dumps(row, ensure_ascii=escapes).translate(CONTROLS))
 
 
-def _details(one: Reranked) -> dict[str, float | None]:
-    """With fusion, what the score is made of."""
+def _details(one: Reranked) -> dict[str, Any]:
+    """With fusion, what the score is made of; with windows, the best one's characters."""
+    window = {} if one.span is None else {"best_window": one.span}
     if one.retrieval_rank is None:
-        return {}
-    return {"rerank_score": one.rerank_score, "retrieval_rank": one.retrieval_rank}
+        return window
+    return window | {"rerank_score": one.rerank_score, "retrieval_rank": one.retrieval_rank}
 
 
 def _print_table(query: str, entries: list[Entry], ranked: list[Reranked]) -> None:

@@ -271,7 +271,7 @@ def test_files_that_cannot_be_read(name: str, content: str, said: str, tmp_path:
 def test_tables_as_people_write_them(content: str, rows: list[tuple[str, str]], tmp_path: Path, rank: Rank) -> None:
     path = tmp_path / "a.csv"
     path.write_text(content, encoding="utf-8")
-    assert [(row["text"], row["id"]) for row in rank(str(path))] == rows
+    assert [(row["text"], row["id"]) for row in rank(str(path), "--long", "windows")] == rows
     assert csv.field_size_limit() == 131072
 
 
@@ -431,3 +431,11 @@ def test_rank_says_when_no_text_has_a_word(bge_rerank: Run) -> None:
     assert "No text has a word" in finished.stderr
     finished = bge_rerank("rank", "query", "--model", ENCODER, "--blank", "never", stdin="a")
     assert "blank='never': use 'last', 'drop' or 'score'" in finished.stderr
+
+
+def test_rank_says_how_many_texts_were_cut_and_reads_them_in_windows(bge_rerank: Run, rank: Rank) -> None:
+    text = "A croissant is made of dough. " * 30
+    words = ["rank", "query", "--model", ENCODER, "--max-length", "64"]
+    assert "1 of 2 texts were longer than --max-length" in bge_rerank(*words, stdin=f"short\n{text}\n").stderr
+    found = {row["index"]: row["best_window"] for row in rank("--long", "windows", stdin=f"short\n{text}\n")}
+    assert found[0] == [0, 5]

@@ -144,3 +144,53 @@ def test_fusion_in_langchain_takes_a_key_or_the_order(encoder: Scorer) -> None:
     }  # fmt: skip
     with pytest.raises(TypeError, match=r"documents\[0\] has 'high' of type str under '_score'"):
         named.compress_documents([Document("a", metadata={"_score": "high"})], QUERY)
+
+
+LONG = "A croissant is made of dough. " * 40 + "Paris is the capital of France. " + "Butter is yellow. " * 20
+
+
+def rank_long(reranker: Any) -> tuple[float, dict[str, Any]]:
+    """The score and the metadata of one long document or node."""
+    if isinstance(reranker, langchain.BGERerank):
+        (document,) = reranker.compress_documents([Document(LONG)], QUERY)
+        return document.metadata["relevance_score"], document.metadata
+    (node,) = reranker.postprocess_nodes([NodeWithScore(node=TextNode(text=LONG))], query_str=QUERY)
+    return node.score, node.metadata
+
+
+@pytest.mark.parametrize("kind", [langchain.BGERerank, llama_index.BGERerank])
+def test_cuts_are_told_once_with_counts_and_the_remedy(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with load_scorer(ENCODER, max_length=64) as scorer:
+        scorer.score(QUERY, [LONG])  # not by the adapter
+        reranker = kind(scorer=scorer)
+        assert (reranker.truncated_pairs, reranker.stats().pairs) == (1, 1)
+        for one in (reranker, reranker.with_options(top_n=1), reranker):
+            rank_long(one)
+        assert reranker.truncated_pairs == 4
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert "BGERerank: 1 texts of this call" in message
+        assert "use long='windows'" in message
+
+
+@pytest.mark.parametrize("kind", [langchain.BGERerank, llama_index.BGERerank])
+def test_windows_find_what_is_after_the_cut_and_say_where(kind: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with load_scorer("demo", max_length=64) as scorer:
+        score, metadata = rank_long(kind(scorer=scorer, long="windows", max_windows=20))
+        start, end = metadata["best_window"]
+        assert "Paris is the capital of France." in LONG[start:end]
+        assert score == pytest.approx(scorer.score(QUERY, [LONG[start:end]])[0], abs=1e-4)
+        assert (scorer.truncated_pairs, caplog.records) == (0, [])
+        assert score > scorer.score(QUERY, [LONG])[0]
+        with pytest.raises(ValueError, match="use long='windows'"):
+            rank_long(kind(scorer=scorer, long="refuse"))
+
+
+def test_before_loading_nothing_was_cut() -> None:
+    reranker = langchain.BGERerank(model=ENCODER)
+    assert (reranker.truncated_pairs, reranker.stats()) == (0, None)
+    reranker.rerank(["a"], "q")
+    stats = reranker.stats()
+    assert stats is not None
+    assert stats.pairs == 1
+    reranker.close()
+    assert (reranker.truncated_pairs, reranker.stats()) == (0, None)

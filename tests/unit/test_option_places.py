@@ -17,9 +17,12 @@ from bge_rerank_integrations.options import GROUPS, SECRETS, EngineSettings, Ran
 from tests.unit.test_structure import MODULES
 
 WRITTEN = ("options", "loading")
-USED = ("scorer", "model.inputs", "model.families.*")
+USED = ("scorer", "model.inputs", "model.ruler", "model.families.*")
 RANKING_USED = {
-    "metadata_fields": ("text_choice", "rerank_fields", "langchain", "llama_index", "other_names"),
+    "long": ("bench.*", "evaluation.*", "model.*"),  # torch's integers, and a workload
+    "window_overlap": ("rerank_fields",),
+    "max_windows": ("rerank_fields",),
+    "metadata_fields": ("option_values", "text_choice", "rerank_fields", "langchain", "llama_index", "other_names"),
     "fusion": ("fusion", "evaluation.configurations"),
     "fusion_weight": ("fusion", "evaluation.configurations", "evaluation.fusing", "rerank_fields"),
     "blank": ("remote.*",),  # what a server is sent in place of such a text
@@ -31,7 +34,7 @@ OTHER_MEANINGS = {
     "prompt": ("model.sentence_transformers",),  # a key of its files
     # of attention's logits; of a workload; what a ranking's scores are shown on, where a scorer says it
     "scale": ("model.nn.*", "bench.*", "ranking", "reranking", "fusion", "rerank_fields", "model.lora", "remote.*"),
-    "max_length": ("bench.peers",),  # an argument of sentence-transformers
+    "max_length": ("bench.peers", "windows", "reranking"),  # an argument of sentence-transformers
 }
 
 

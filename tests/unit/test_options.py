@@ -70,6 +70,9 @@ def test_every_scoring_option_has_values_that_are_refused() -> None:
     ("option", "values"),
     {
         "metadata_fields": ["title", "{text}: {title}", "{text}{text}", b"title", [1], [""], {"title": 1}, 3, None],
+        "long": ["cut", None, 1],
+        "window_overlap": [-1, 0.5, "64", None, True],
+        "max_windows": [0, -1, 2.0, None, True],
         "blank": ["first", None, 0],
         "deduplicate": ["yes", 1, None],
         "fusion": ["sum", None, True],
