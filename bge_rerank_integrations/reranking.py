@@ -11,6 +11,7 @@ Both adapters and `bge-rerank rank` go this way, with scorers of any kind. Witho
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -148,6 +149,16 @@ class Plan:
                 plan.passage_of.append(i)
                 plan.spans.append((start, end))
         return plan
+
+    def best(self, scores: Sequence[float]) -> list[float]:
+        """The score of each passage, in the order given: its best text's. Every passage must have one.
+
+        *Shape:* (texts,) to (passages,).
+        """
+        best = [-math.inf] * len(self.passages)
+        for passage, score in zip(self.passage_of, scores, strict=True):
+            best[passage] = max(best[passage], score)
+        return best
 
     def ranking(self, ranked: Sequence[Ranked], cut: Cut) -> list[Reranked]:
         """The passages, best first, by the ranking of all the texts."""

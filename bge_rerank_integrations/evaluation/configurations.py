@@ -44,8 +44,10 @@ LOADING = tuple(
     for name in names(group)
     if name not in ("model", "concurrency", *SECRETS)
 )
-RANKING = ("fusion", "fusion_weight")
+RANKING = ("long", "window_overlap", "max_windows", "fusion", "fusion_weight")
 """Ranking options: of the others, BEIR's texts have their titles, and neither blank texts nor copies."""
+SWEPT = (*WHOLE_NUMBERS, "window_overlap", "max_windows")
+"""Options that are one whole number: several make several configurations."""
 CHOSEN = "chosen"
 """The `fusion_weight` of a configuration for which it is chosen: for each half of the queries on the other half."""
 FIRST_STAGE = "first stage"
@@ -165,7 +167,7 @@ def _value(key: str, text: str) -> Any:
     """A value from a string. Only texts that models read keep white space at their ends."""
     if key not in TEXTS:
         text = text.strip()
-    if key in (*WHOLE_NUMBERS, *NUMBER_LISTS):
+    if key in (*SWEPT, *NUMBER_LISTS):
         return _numbers(key, text)
     if key in SWITCHES:
         return _BOOLEANS.get(text.lower(), text)
@@ -213,14 +215,14 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
         settings["model"] = os.fspath(settings["model"])
     if not isinstance(settings.get("model"), str) or not settings["model"]:
         raise OptionError(f"a configuration has no model: {settings}")
-    for key in WHOLE_NUMBERS:
+    for key in SWEPT:
         if isinstance(settings.get(key), str):
             settings[key] = _numbers(key, settings[key])
         if isinstance(settings.get(key), (tuple, range)):
             settings[key] = list(settings[key])
         if settings.get(key) == []:
             raise OptionError(f"{key}=[] makes no configuration: give at least one value, or leave it out")
-    swept = [key for key in (*WHOLE_NUMBERS, "fusion_weight") if isinstance(settings.get(key), list)]
+    swept = [key for key in (*SWEPT, "fusion_weight") if isinstance(settings.get(key), list)]
     name = settings.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name.strip()):
         raise OptionError(f"name={name!r}: use a text")

@@ -320,3 +320,25 @@ def test_fused_rows_cost_no_scores_of_their_own_and_their_weight_is_chosen(
     for bad, said in (("fusion_weight=0.5", "has no effect: add fusion"), ("fusion=rrf,fusion_weight=x", "or chosen")):
         with pytest.raises(OptionError, match=said):
             evaluate(data, [f"demo,{bad}"])
+
+
+def test_windows_find_answers_after_the_cut(tmp_path: Path) -> None:
+    rows = [
+        {
+            "query": f"What is the capital of {country}?",
+            "positives": ["A croissant is made of dough. " * 20 + f"{city} is the capital of {country}."],
+            "negatives": ["Butter is yellow. " * 30 + "It is cold.", "Bread is made of flour."],
+        }
+        for country, city in (("France", "Paris"), ("Italy", "Rome"), ("Spain", "Madrid"))
+    ]
+    path = tmp_path / "long.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    given = [f"demo,max_length=64,{long}" for long in ("long=truncate", "long=windows,max_windows=2+20")]
+    result = evaluate(read_jsonl(path), given, out=tmp_path / "out", timing_queries=1)
+    _, cut, few, windows = (row.metrics["nDCG@10"].value for row in result.rows)
+    assert windows == 1 > max(cut, few)
+    assert result.rows[3].settings["long"] == "windows"
+    again = evaluate(read_jsonl(path), given, out=tmp_path / "out", timing_queries=1)
+    assert [row.metrics for row in again.rows] == [row.metrics for row in result.rows]
+    with pytest.raises(ValueError, match=r"passage 0 has \d+ tokens"):
+        evaluate(read_jsonl(path), ["demo,max_length=64,long=refuse"], timing_queries=1)

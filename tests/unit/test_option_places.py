@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bge_rerank_integrations import load_scorer
-from bge_rerank_integrations.evaluation.configurations import KEYS
+from bge_rerank_integrations.evaluation.configurations import KEYS, RANKING
 from bge_rerank_integrations.options import GROUPS, SECRETS, EngineSettings, RankingOptions, ScoringOptions, names
 from tests.unit.test_structure import MODULES
 
@@ -20,12 +20,12 @@ WRITTEN = ("options", "loading")
 USED = ("scorer", "model.inputs", "model.ruler", "model.families.*")
 RANKING_USED = {
     "long": ("bench.*", "evaluation.*", "model.*"),  # torch's integers, and a workload
-    "window_overlap": ("rerank_fields",),
-    "max_windows": ("rerank_fields",),
+    "window_overlap": ("rerank_fields", "evaluation.*"),
+    "max_windows": ("rerank_fields", "evaluation.*"),
     "metadata_fields": ("option_values", "text_choice", "rerank_fields", "langchain", "llama_index", "other_names"),
     "fusion": ("fusion", "evaluation.configurations"),
     "fusion_weight": ("fusion", "evaluation.configurations", "evaluation.fusing", "rerank_fields"),
-    "blank": ("remote.*",),  # what a server is sent in place of such a text
+    "blank": ("remote.*", "evaluation.scoring"),  # what a server is sent in place of such a text
 }
 """Where names of ranking options stand besides `reranking`."""
 OTHER_INTERFACES = ("flag*", "cli*", "serve*", "other_names", "remote.dialects", "dataset*", "ray*")
@@ -94,4 +94,4 @@ def test_configurations_take_whatever_scores_depend_on() -> None:
         if group is not EngineSettings
         for name in names(group)
         if name not in ("model", "concurrency", *SECRETS)
-    } | {"fusion", "fusion_weight"}
+    } | set(RANKING)
