@@ -194,3 +194,16 @@ def test_before_loading_nothing_was_cut() -> None:
     assert stats.pairs == 1
     reranker.close()
     assert (reranker.truncated_pairs, reranker.stats()) == (0, None)
+
+
+@pytest.mark.parametrize("long", ["windows", "refuse"])
+async def test_the_async_forms_give_the_same(long: Any, encoder: Scorer) -> None:
+    documents, nodes = [Document("Paris"), Document("Rome")], [NodeWithScore(node=TextNode(text="Paris"))]
+    compressor = langchain.BGERerank(scorer=encoder, long=long)
+    assert await compressor.acompress_documents(documents, QUERY) == compressor.compress_documents(documents, QUERY)
+    processor = llama_index.BGERerank(scorer=encoder, long=long)
+    (found,) = await processor.apostprocess_nodes(nodes, query_str=QUERY)
+    assert found.score == processor.postprocess_nodes(nodes, query_str=QUERY)[0].score
+    if long == "windows":
+        assert found.node.metadata == {"best_window": [0, 5]}
+        assert found.node.get_content(MetadataMode.LLM) == found.node.get_content(MetadataMode.EMBED) == "Paris"
