@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,10 +46,13 @@ from bge_rerank_integrations.options import (
 )
 from bge_rerank_integrations.other_names import OPTIONS, instead
 from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
-from bge_rerank_integrations.ranking import check_threshold, describe
+from bge_rerank_integrations.ranking import describe
+from bge_rerank_integrations.stats import Stats
+
+logger = logging.getLogger(__name__)
 
 
-def _field(option: Option[Any]) -> Any:
+def field_of(option: Option[Any]) -> Any:
     """An option as a field, with its default as it is read back from JSON. A secret is neither shown nor written."""
     default = list(option.default) if isinstance(option.default, tuple) else option.default
     return Field(default=default, exclude=not option.repr, repr=option.repr)
@@ -63,7 +67,7 @@ else:
     _Options = create_model(
         "_Options",
         **{
-            option.name: (get_type_hints(group)[option.name], _field(option))
+            option.name: (get_type_hints(group)[option.name], field_of(option))
             for group in GROUPS
             for option in fields(group)
             if option.name != "model"
@@ -74,8 +78,6 @@ SCORING_FIELDS = names(ScoringOptions)
 LOADING_FIELDS = tuple(name for group in GROUPS for name in names(group) if name not in ("model", *SCORING_FIELDS))
 
 
-AS_SET: Any = object()
-"""The default of an argument that, left out, is as the field of its name says."""
 RANKING = ("top_n", "score_threshold")
 """What a ranking is cut by, and scores alone are not."""
 
@@ -102,6 +104,8 @@ class ScorerFields(_Options):
     on_batch: Callable[[Any], object] | None = Field(default=None, exclude=True, repr=False)
 
     _lazy: LazyScorer = PrivateAttr(default_factory=LazyScorer)
+    _told: list[int] = PrivateAttr(default_factory=list)
+    """How many texts had been cut when that was told; copies share it."""
 
     if not TYPE_CHECKING:  # type checkers make the signature from the fields
 
@@ -160,7 +164,7 @@ class ScorerFields(_Options):
     @classmethod
     def _as_number(cls, value: object, info: ValidationInfo) -> object:
         """numpy's numbers as Python's, which JSON and YAML can hold."""
-        return _count(value, str(info.field_name))
+        return count_of(value, str(info.field_name))
 
     @field_validator("timeout", mode="before")
     @classmethod
@@ -288,6 +292,36 @@ class ScorerFields(_Options):
         """Free a model that this adapter loaded; the next use loads it again. An injected scorer stays open."""
         self._lazy.close()
 
+    @property
+    def truncated_pairs(self) -> int | None:
+        """How many texts were cut since the model was loaded; 0 before, None where a server scores."""
+        used = self._used()
+        return 0 if used is None else getattr(used, "truncated_pairs", None)
+
+    def stats(self) -> Stats | None:
+        """What the model has scored since it was loaded; None before, and where a server scores."""
+        told = getattr(self._used(), "stats", None)
+        return None if told is None else told()
+
+    def _used(self) -> ScorerProtocol | None:
+        return self._lazy.loaded() if self.scorer is None else self.scorer
+
+    @contextmanager
+    def _telling_of_cuts(self, scorer: ScorerProtocol, remedy: str) -> Iterator[None]:
+        """Log, once for this adapter and its copies, that texts were cut meanwhile."""
+        before = getattr(scorer, "truncated_pairs", 0)
+        yield
+        cut = getattr(scorer, "truncated_pairs", 0) - before
+        if cut and not self._told:
+            self._told.append(cut)
+            logger.warning(
+                "%s: %s texts of this call were longer, with their query, than the tokens that are read (max_length), "
+                "and their ends were cut: %s. truncated_pairs goes on counting",
+                type(self).__name__,
+                f"{cut:,}",
+                remedy,
+            )
+
     def _ready(self) -> ScorerProtocol:
         """The scorer as the fields say now; what changed since the last use takes effect."""
         if self.scorer is not None:
@@ -304,40 +338,6 @@ class ScorerFields(_Options):
 
     def _values(self, wanted: Sequence[str]) -> dict[str, Any]:
         return {name: getattr(self, name) for name in wanted}
-
-
-class RerankFields(ScorerFields):
-    """And what is kept of the results."""
-
-    top_n: int | None = Field(default=3, ge=0)
-    """How many results to return at most; None: all."""
-    score_threshold: float | None = None
-    """Return only results of at least this score, in the unit of `scale`; None: all."""
-
-    @field_validator("top_n", mode="before")
-    @classmethod
-    def _as_count(cls, value: object) -> object:
-        return _count(value, "top_n")
-
-    @field_validator("score_threshold", mode="before")
-    @classmethod
-    def _as_score(cls, value: object) -> object:
-        return _real(value, "score_threshold")
-
-    @model_validator(mode="after")
-    def _check_threshold(self) -> RerankFields:
-        check_threshold(self.score_threshold, self.scale if self.scorer is None else self.scorer.options.scale)
-        return self
-
-    def with_options(
-        self, *, top_n: int | None = AS_SET, score_threshold: float | None = AS_SET, **changes: Any
-    ) -> Self:
-        """A copy with other fields that shares the loaded model: for one request's own `top_n`, say.
-
-        Threads can each make theirs, while setting a field of a shared adapter would change it for all.
-        """
-        cuts = {"top_n": top_n, "score_threshold": score_threshold}
-        return super().with_options(**{name: cut for name, cut in cuts.items() if cut is not AS_SET}, **changes)
 
 
 @contextmanager
@@ -361,19 +361,9 @@ def _said(error: Any) -> str:
     return f"{name}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}"
 
 
-def _count(value: object, name: str) -> object:
+def count_of(value: object, name: str) -> object:
     """The number as Python's; what is none is left for pydantic, which would take True for 1."""
     if isinstance(value, bool):
         raise ValueError(f"{name}={value}: use a whole number")
     number = whole_number(value)
     return value if number is None else number
-
-
-def _real(value: Any, name: str) -> object:
-    """The number as Python's; what is none is left for pydantic, which would take True for 1.0."""
-    if isinstance(value, bool):
-        raise ValueError(f"{name}={value}: use a number, or None to keep all")
-    try:
-        return float(value) if hasattr(value, "__float__") else value
-    except (TypeError, ValueError, OverflowError):
-        return value

@@ -19,8 +19,11 @@ except ModuleNotFoundError as error:
 
     raise MissingExtraError(["langchain-core"], "langchain") from error
 
-from bge_rerank_integrations.adapter_fields import AS_SET, RerankFields, ScorerFields
-from bge_rerank_integrations.ranking import Ranked, check_query, check_top_n, checked_pairs, describe
+from bge_rerank_integrations.adapter_fields import ScorerFields
+from bge_rerank_integrations.ranking import check_query, check_top_n, checked_pairs, describe
+from bge_rerank_integrations.rerank_fields import AS_SET, RerankFields, details
+from bge_rerank_integrations.reranking import Reranked
+from bge_rerank_integrations.text_choice import Passage, heads
 
 SCORE_KEY = "relevance_score"
 
@@ -35,6 +38,9 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
         `BGERerank(model="BAAI/bge-reranker-v2-m3", top_n=5, scale="sigmoid", score_threshold=0.3)`
     """
 
+    retrieval_score_key: str | None = None
+    """The metadata key under which documents have the retriever's score, higher is better, for `fusion`; None: the
+    order in which they come in counts."""
     trace_texts: bool = False
     """Whether traces show the documents' texts, besides the query, the counts and the scores."""
 
@@ -50,42 +56,44 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
                 chain that this is called in, if any.
 
         Returns:
-            Copies, at most `top_n`, each with its score, a float, in `metadata["relevance_score"]`.
+            Copies, at most `top_n`, each with its score, a float, in `metadata["relevance_score"]`. With `fusion` that
+            is the fused one, beside "rerank_score", "retrieval_rank" and, where known, "retrieval_score".
 
         Raises:
             TypeError: `documents` holds something else than documents (the message names its index), or the query is
                 not a string. Nothing was loaded or scored then.
         """
-        given, texts = _documents(documents, query)
+        given = _documents(documents, query)
+        passages = self._passages(given)
         if not given:
             return []
-        name, about, inputs = self._traced(texts, query)
+        name, about, inputs = self._traced(passages, query)
         run = CallbackManager.configure(_or_surrounding(callbacks)).on_chain_start(about, inputs, name=name)
         try:
-            ranked = self._ready().rank(query, texts, self.top_n, self.score_threshold)
+            ranked = self._reranked(query, passages, self.top_n)
         except BaseException as error:
             run.on_chain_error(error)
             raise
-        run.on_chain_end(self._outputs(texts, ranked))
+        run.on_chain_end(self._outputs(passages, ranked))
         return _chosen(given, ranked)
 
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
         """As `compress_documents`, without blocking the event loop."""
-        given, texts = _documents(documents, query)
+        given = _documents(documents, query)
+        passages = self._passages(given)
         if not given:
             return []
-        name, about, inputs = self._traced(texts, query)
+        name, about, inputs = self._traced(passages, query)
         manager = AsyncCallbackManager.configure(_or_surrounding(callbacks))
         run = await manager.on_chain_start(about, inputs, name=name)
         try:
-            scorer = await self._aready()
-            ranked = await scorer.arank(query, texts, self.top_n, self.score_threshold)
+            ranked = await self._areranked(query, passages, self.top_n)
         except BaseException as error:
             await run.on_chain_error(error)
             raise
-        await run.on_chain_end(self._outputs(texts, ranked))
+        await run.on_chain_end(self._outputs(passages, ranked))
         return _chosen(given, ranked)
 
     def rerank(
@@ -100,36 +108,49 @@ class BGERerank(RerankFields, BaseDocumentCompressor):
             A dictionary each, best first, with the index in `documents` as "index" and the score as "relevance_score".
         """
         kept = self.top_n if top_n is AS_SET else check_top_n(top_n)
-        texts = _texts(documents, query)
-        return _dictionaries(self._ready().rank(query, texts, kept, self.score_threshold) if texts else [])
+        passages = self._passages(_texts_or_documents(documents, query))
+        return _dictionaries(self._reranked(query, passages, kept) if passages else [])
 
     async def arerank(
         self, documents: Sequence[str | Document], query: str, *, top_n: int | None = AS_SET
     ) -> list[dict[str, Any]]:
         """As `rerank`, without blocking the event loop."""
         kept = self.top_n if top_n is AS_SET else check_top_n(top_n)
-        texts = _texts(documents, query)
-        if not texts:
-            return []
-        scorer = await self._aready()
-        return _dictionaries(await scorer.arank(query, texts, kept, self.score_threshold))
+        passages = self._passages(_texts_or_documents(documents, query))
+        return _dictionaries(await self._areranked(query, passages, kept) if passages else [])
 
-    def _traced(self, texts: Sequence[str], query: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    def _passages(self, documents: Sequence[str | Document]) -> list[Passage]:
+        """What is scored. A string has no metadata."""
+        metadata = [one.metadata if isinstance(one, Document) else {} for one in documents]
+        texts = [one.page_content if isinstance(one, Document) else one for one in documents]
+        scores = [self._retrieval_score(index, one) for index, one in enumerate(metadata)]
+        return list(map(Passage, texts, heads(metadata, self.metadata_fields), scores))
+
+    def _retrieval_score(self, index: int, metadata: dict[Any, Any]) -> float | None:
+        score = metadata.get(self.retrieval_score_key) if self.retrieval_score_key is not None else None
+        try:
+            return None if score is None else float(score)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"documents[{index}] has {describe(score)} under {self.retrieval_score_key!r}: that is no score"
+            ) from error
+
+    def _traced(self, passages: Sequence[Passage], query: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         """Name, description and inputs of the run that a trace shows."""
         model = self.model or "BGERerank"
-        inputs: dict[str, Any] = {"query": query, "model": model, "documents": len(texts), "top_n": self.top_n}
+        inputs: dict[str, Any] = {"query": query, "model": model, "documents": len(passages), "top_n": self.top_n}
         if self.trace_texts:
-            inputs["texts"] = list(texts)
+            inputs["texts"] = [one.scored for one in passages]
         return "BGERerank", {"name": "BGERerank", "model": model}, inputs
 
-    def _outputs(self, texts: Sequence[str], ranked: Sequence[Ranked]) -> dict[str, Any]:
+    def _outputs(self, passages: Sequence[Passage], ranked: Sequence[Reranked]) -> dict[str, Any]:
         outputs: dict[str, Any] = {
             "documents": len(ranked),
-            "indices": [index for index, _ in ranked],
-            "scores": [score for _, score in ranked],
+            "indices": [one.index for one in ranked],
+            "scores": [one.score for one in ranked],
         }
         if self.trace_texts:
-            outputs["texts"] = [texts[index] for index, _ in ranked]
+            outputs["texts"] = [passages[one.index].scored for one in ranked]
         return outputs
 
 
@@ -143,7 +164,12 @@ class BGECrossEncoder(ScorerFields, BaseCrossEncoder):
     def score(self, text_pairs: list[tuple[str, str]]) -> list[float]:
         """One score for each (query, text) pair, in the order given."""
         pairs = checked_pairs(text_pairs)
-        return self._ready().score_pairs(pairs) if pairs else []
+        if not pairs:
+            return []
+        scorer = self._ready()
+        remedy = "use a larger max_length where the model has room, or BGERerank with long='windows'"
+        with self._telling_of_cuts(scorer, remedy):
+            return scorer.score_pairs(pairs)
 
 
 def _or_surrounding(callbacks: Callbacks) -> Callbacks:
@@ -151,27 +177,24 @@ def _or_surrounding(callbacks: Callbacks) -> Callbacks:
     return ensure_config()["callbacks"] if callbacks is None else callbacks
 
 
-def _documents(documents: Iterable[Document], query: str) -> tuple[list[Document], list[str]]:
-    """What was given and its texts, at the time of the call: the caller may change it while this one waits."""
+def _documents(documents: Iterable[Document], query: str) -> list[Document]:
+    """What was given, at the time of the call: the caller may change it while this one waits."""
     given = _listed(documents)
     for index, document in enumerate(given):
         if not isinstance(document, Document):
             raise TypeError(
                 f"documents[{index}] is {describe(document)}: give a Document; rerank() takes strings as well"
             )
-    return given, _texts(given, query)
+    return _texts_or_documents(given, query)  # type: ignore[return-value]  # only documents went in
 
 
-def _texts(documents: Iterable[str | Document], query: str) -> list[str]:
+def _texts_or_documents(documents: Iterable[str | Document], query: str) -> list[str | Document]:
     check_query(query)
-    return [_text(index, document) for index, document in enumerate(_listed(documents))]
-
-
-def _text(index: int, document: object) -> str:
-    text = document.page_content if isinstance(document, Document) else document
-    if isinstance(text, str):
-        return text
-    raise TypeError(f"documents[{index}] is {describe(document)}: give a string, or a Document with a text")
+    given = _listed(documents)
+    for index, one in enumerate(given):
+        if not isinstance(one.page_content if isinstance(one, Document) else one, str):
+            raise TypeError(f"documents[{index}] is {describe(one)}: give a string, or a Document with a text")
+    return given
 
 
 def _listed(documents: Any) -> list[Any]:
@@ -180,12 +203,13 @@ def _listed(documents: Any) -> list[Any]:
     return list(documents)
 
 
-def _chosen(documents: Sequence[Document], ranked: Sequence[Ranked]) -> list[Document]:
-    return [
-        documents[index].model_copy(update={"metadata": {**documents[index].metadata, SCORE_KEY: score}})
-        for index, score in ranked
-    ]
+def _chosen(documents: Sequence[Document], ranked: Sequence[Reranked]) -> list[Document]:
+    return [_copy(documents[one.index], one) for one in ranked]
 
 
-def _dictionaries(ranked: Sequence[Ranked]) -> list[dict[str, Any]]:
-    return [{"index": index, SCORE_KEY: score} for index, score in ranked]
+def _copy(document: Document, one: Reranked) -> Document:
+    return document.model_copy(update={"metadata": {**document.metadata, **details(one), SCORE_KEY: one.score}})
+
+
+def _dictionaries(ranked: Sequence[Reranked]) -> list[dict[str, Any]]:
+    return [{"index": one.index, SCORE_KEY: one.score, **details(one)} for one in ranked]

@@ -82,6 +82,11 @@ class LazyScorer:
                 raise clock.not_loaded(source) from error
             return self._variant(loaded, scoring, clock)
 
+    def loaded(self) -> Scorer | None:
+        """The scorer that was used last, if it is still open in this process."""
+        own = self._own
+        return own[2] if own is not None and os.getpid() == self._process and not own[0].closed else None
+
     def shared(self, source: str, loading: Options) -> LazyScorer:
         """Another that shares the model, loaded or not, for a copy of the adapter."""
         other = LazyScorer()

@@ -19,10 +19,11 @@ except ModuleNotFoundError as error:
 
     raise MissingExtraError(["llama-index-core"], "llama-index") from error
 
-from bge_rerank_integrations.adapter_fields import RerankFields
-from bge_rerank_integrations.ranking import Ranked, check_query, describe
+from bge_rerank_integrations.ranking import check_query, describe
+from bge_rerank_integrations.rerank_fields import RETRIEVAL_SCORE_KEY, RerankFields, details
+from bge_rerank_integrations.reranking import Reranked
+from bge_rerank_integrations.text_choice import Passage, heads
 
-RETRIEVAL_SCORE_KEY = "retrieval_score"
 dispatcher = get_dispatcher(__name__)
 
 
@@ -45,6 +46,15 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
     A node that has one already keeps it, so that of several rerankers in a row the first one's is kept. Remove it from
     nodes before they are stored, or it stays with them.
     """
+
+    @model_validator(mode="after")
+    def _check_one_choice_of_text(self) -> BGERerank:
+        if self.metadata_fields and self.metadata_mode is not MetadataMode.EMBED:
+            raise ValueError(
+                f"metadata_mode={self.metadata_mode.value!r} beside metadata_fields={self.metadata_fields!r}: both say "
+                "which metadata is scored, so give one of them"
+            )
+        return self
 
     @classmethod
     def class_name(cls) -> str:
@@ -78,12 +88,11 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query, given = _query(query_bundle), _nodes(nodes)
-        texts = self._texts(given)
+        passages = self._passages(given)
         if not given:
             return []
         with self._events(given, query) as chosen:
-            ranked = self._ready().rank(query, texts, self.top_n, self.score_threshold)
-            chosen.extend(self._chosen(given, ranked))
+            chosen.extend(self._chosen(given, self._reranked(query, passages, self.top_n)))
         return chosen
 
     @dispatcher.span
@@ -91,13 +100,11 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         query, given = _query(query_bundle), _nodes(nodes)
-        texts = self._texts(given)
+        passages = self._passages(given)
         if not given:
             return []
         with self._events(given, query) as chosen:
-            scorer = await self._aready()
-            ranked = await scorer.arank(query, texts, self.top_n, self.score_threshold)
-            chosen.extend(self._chosen(given, ranked))
+            chosen.extend(self._chosen(given, await self._areranked(query, passages, self.top_n)))
         return chosen
 
     @contextmanager
@@ -118,20 +125,40 @@ class BGERerank(RerankFields, BaseNodePostprocessor):
             event.on_end(payload={EventPayload.NODES: chosen})
         dispatcher.event(ReRankEndEvent(nodes=chosen))
 
-    def _texts(self, nodes: Sequence[NodeWithScore]) -> list[str]:
-        return [node.node.get_content(metadata_mode=self.metadata_mode) or "" for node in nodes]
+    def _passages(self, nodes: Sequence[NodeWithScore]) -> list[Passage]:
+        if not self.metadata_fields:
+            return [self._passage(one) for one in nodes]
+        chosen = heads([one.node.metadata for one in nodes], self.metadata_fields)
+        return [
+            Passage(one.node.get_content(metadata_mode=MetadataMode.NONE) or "", head, one.score)
+            for one, head in zip(nodes, chosen, strict=True)
+        ]
 
-    def _chosen(self, nodes: Sequence[NodeWithScore], ranked: Sequence[Ranked]) -> list[NodeWithScore]:
-        return [NodeWithScore(node=self._node(nodes[index]), score=score) for index, score in ranked]
+    def _passage(self, scored: NodeWithScore) -> Passage:
+        """The node's text, as LlamaIndex itself puts its metadata before it."""
+        content = scored.node.get_content(metadata_mode=self.metadata_mode) or ""
+        own = (scored.node.get_content(metadata_mode=MetadataMode.NONE) or "").rstrip()
+        known = content.rstrip()  # the node's template may have stripped the text
+        start = len(known) - len(own) if known.endswith(own) else 0
+        return Passage(content[start:], content[:start], scored.score)
 
-    def _node(self, scored: NodeWithScore) -> BaseNode:
-        if not self.keep_retrieval_score:
+    def _chosen(self, nodes: Sequence[NodeWithScore], ranked: Sequence[Reranked]) -> list[NodeWithScore]:
+        return [NodeWithScore(node=self._node(nodes[one.index], one), score=one.score) for one in ranked]
+
+    def _node(self, scored: NodeWithScore, one: Reranked) -> BaseNode:
+        """The node itself, or a copy with more metadata, of which neither prompts nor embeddings show anything."""
+        new = {**scored.node.metadata, **details(one)}
+        if self.keep_retrieval_score:
+            # of two rerankers in a row the first has kept it, and the score that the second is given is the first one's
+            new[RETRIEVAL_SCORE_KEY] = scored.node.metadata.get(RETRIEVAL_SCORE_KEY, scored.score)
+        added = [RETRIEVAL_SCORE_KEY] if self.keep_retrieval_score else []
+        added += [key for key in details(one) if key not in added]
+        if not added:
             return scored.node
-        # of two rerankers in a row the first has kept it, and the score that the second is given is the first one's
-        update: dict[str, Any] = {"metadata": {RETRIEVAL_SCORE_KEY: scored.score, **scored.node.metadata}}
+        update: dict[str, Any] = {"metadata": new}
         for field in ("excluded_embed_metadata_keys", "excluded_llm_metadata_keys"):
             keys = getattr(scored.node, field)
-            update[field] = keys if RETRIEVAL_SCORE_KEY in keys else [*keys, RETRIEVAL_SCORE_KEY]
+            update[field] = [*keys, *(key for key in added if key not in keys)]
         return scored.node.model_copy(update=update)
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from bge_rerank_integrations.errors import OptionError
+from bge_rerank_integrations.option_values import (
+    check_choice,
+    check_switch,
+    layers_of,
+    metadata_choice,
+    normalise_number,
+    share_of,
+)
+from bge_rerank_integrations.option_values import whole_number as whole_number
 from bge_rerank_integrations.other_names import instead
 from bge_rerank_integrations.stats import Batch
 
@@ -32,6 +40,9 @@ else:
 
 Scale = Literal["logit", "sigmoid"]
 HeadIndex = Literal["position", "layer"]
+Blank = Literal["last", "drop", "score"]
+Fusion = Literal["none", "rrf", "weighted"]
+Long = Literal["truncate", "windows", "refuse"]
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 COMPRESS_RATIOS = (1, 2, 4, 8)
 
@@ -113,7 +124,7 @@ class EngineSettings:
     def __post_init__(self) -> None:
         for name, least in (("token_budget", 1), ("max_queued_tokens", 1), ("cache_size", 0)):
             if name != "token_budget" or self.token_budget is not None:
-                _normalise(self, name, least)
+                normalise_number(self, name, least)
         object.__setattr__(self, "timeout", checked_timeout(self.timeout))
 
 
@@ -132,7 +143,7 @@ class ServerSource:
     """Requests in flight at a time."""
 
     def __post_init__(self) -> None:
-        _normalise(self, "concurrency", 1)
+        normalise_number(self, "concurrency", 1)
         check_api_key(self.api_key)
 
 
@@ -170,25 +181,63 @@ class ScoringOptions:
     def __post_init__(self) -> None:
         for option in fields(self):
             if option.name in WHOLE_NUMBERS and not (option.default is None and getattr(self, option.name) is None):
-                _normalise(self, option.name, 1)
-        if self.scale not in ("logit", "sigmoid"):
-            raise OptionError(f"scale={self.scale!r}: use 'logit' or 'sigmoid'")
+                normalise_number(self, option.name, 1)
+        check_choice(self, "scale", Scale)
         for name in TEXTS:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise OptionError(f"{name}={value!r}: use a string or None")
         if self.compress_ratio not in COMPRESS_RATIOS:
             raise OptionError(f"compress_ratio={self.compress_ratio!r}: use one of {COMPRESS_RATIOS}")
-        object.__setattr__(self, "compress_layers", _layers(self.compress_layers))
-        if self.head_index not in ("position", "layer"):
-            raise OptionError(f"head_index={self.head_index!r}: use 'position' or 'layer'")
-        if not isinstance(self.attention_softcap, bool):
-            raise OptionError(f"attention_softcap={self.attention_softcap!r}: use True or False")
+        object.__setattr__(self, "compress_layers", layers_of(self.compress_layers))
+        check_choice(self, "head_index", HeadIndex)
+        check_switch(self, "attention_softcap")
 
 
-Group = TypeVar("Group", ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
+@frozen
+class RankingOptions:
+    """What is done before and after scoring, by what ranks documents: `reranking.rerank` and the adapters that rank."""
+
+    metadata_fields: str | Sequence[str] | Callable[[dict[str, Any]], str] = ()
+    """Which metadata is scored before a text: keys, such as ["title"], whose values get a line each; or a template that
+    ends with the text, such as "{title} ({year}): {text}"; or a function of the metadata."""
+    long: Long = "truncate"
+    """What to do with texts that do not fit beside the query. "truncate": their end is not read; "windows": they are
+    read in windows, and the best one counts; "refuse": they are an error."""
+    window_overlap: int = 64
+    """Tokens at most that a window repeats of the one before it."""
+    max_windows: int = 8
+    """Windows of a text at most; what stands after the last one is not read."""
+    blank: Blank = "last"
+    """What to do with texts without a word. "last": they are not scored, and stand last; "drop": they are left out;
+    "score": they are scored like any other, for better or worse."""
+    deduplicate: bool = False
+    """Whether to keep the best alone of texts that are equal but for white space and case."""
+    fusion: Fusion = "none"
+    """How the retriever's ranking counts. "none": not at all; "rrf": by the sum of reciprocal ranks; "weighted": by the
+    sum of the scores, each standardised over a query's passages."""
+    fusion_weight: float = 0.5
+    """The retriever's share, 0 to 1; 0 is the same as no fusion."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metadata_fields", metadata_choice(self.metadata_fields))
+        check_choice(self, "long", Long)
+        normalise_number(self, "window_overlap", 0)
+        normalise_number(self, "max_windows", 1)
+        check_choice(self, "blank", Blank)
+        check_switch(self, "deduplicate")
+        check_choice(self, "fusion", Fusion)
+        object.__setattr__(self, "fusion_weight", share_of(self.fusion_weight))
+
+    @property
+    def fuses(self) -> bool:
+        """Whether the retriever's ranking counts."""
+        return self.fusion != "none" and self.fusion_weight > 0
+
+
+Group = TypeVar("Group", ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions, RankingOptions)
 GROUPS = (ModelSource, ServerSource, Placement, EngineSettings, ScoringOptions)
-"""All options."""
+"""All options of scorers."""
 SECRETS = tuple(field.name for group in GROUPS for field in fields(group) if not field.repr)
 """Options that are never shown, saved or pickled."""
 API_KEY_VARIABLE = "BGE_RERANK_API_KEY"
@@ -243,16 +292,6 @@ SWITCHES = tuple(name for group in GROUPS for name in _typed(group, "bool"))
 """Options of all groups that are True or False."""
 
 
-def whole_number(value: object) -> int | None:
-    """The value as an int if it is a whole number of any kind, numpy's included; else None. A bool is none."""
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        return None
-
-
 def checked_timeout(value: Any) -> float | None:
     """Seconds above 0; None for no end, which infinity is, too."""
     if value is None:
@@ -295,24 +334,3 @@ def dtype_name(dtype: Any) -> str:
     """A dtype as text, whether torch's own or one of its common names."""
     name = str(dtype).removeprefix("torch.")
     return ALIASES.get(name, name) if isinstance(dtype, str) or name in DTYPES else repr(dtype)
-
-
-def _normalise(options: Any, name: str, least: int) -> None:
-    value = getattr(options, name)
-    number = whole_number(value)
-    if number is None or number < least:
-        raise OptionError(f"{name}={value!r}: use a whole number of {least} or more")
-    object.__setattr__(options, name, number)
-
-
-def _layers(value: object) -> tuple[int, ...]:
-    values = [value] if whole_number(value) is not None else value
-    numbers = (
-        [whole_number(number) for number in values]
-        if isinstance(values, Iterable) and not isinstance(values, (str, bytes))
-        else [None]
-    )
-    checked = [number for number in numbers if number is not None and number >= 0]
-    if len(checked) < len(numbers):
-        raise OptionError(f"compress_layers={value!r}: use layer numbers of 0 or more, such as (8,)")
-    return tuple(sorted(set(checked)))

@@ -23,6 +23,7 @@ OPTIONS = {
     "compress_layer": "compress_layers",
     **dict.fromkeys(("query_instruction_for_rerank", "query_prefix"), "query_instruction"),
     **dict.fromkeys(("passage_instruction_for_rerank", "document_prefix", "passage_prefix"), "passage_instruction"),
+    **dict.fromkeys(("rank_fields", "meta_fields_to_embed", "metadata_keys"), "metadata_fields"),
     **dict.fromkeys(("client", "cross_encoder", "reranker"), "scorer"),
     **dict.fromkeys(("batch_size", "max_batch_size"), "token_budget"),
     **dict.fromkeys(("normalize", "normalise", "scale_score", "apply_softmax"), "scale"),

@@ -30,6 +30,7 @@ from bge_rerank_integrations.ranking import (
     scaled,
 )
 from bge_rerank_integrations.stats import Stats
+from bge_rerank_integrations.windows import Ruler
 
 
 class Scorer:
@@ -153,6 +154,11 @@ class Scorer:
     def truncated_pairs(self) -> int:
         """How many pairs were cut to `max_length` or `query_max_length` since the model was loaded."""
         return self._core.engine.counters.truncated_pairs
+
+    @property
+    def ruler(self) -> Ruler:
+        """Measures texts as this model reads them, under these options."""
+        return self._inputs.ruler
 
     def stats(self) -> Stats:
         """What was scored since the model was loaded, where the time went, and what waits now."""

@@ -56,7 +56,7 @@ def default(value: object) -> str:
 
 
 def lines() -> Iterator[str]:
-    for group in options.GROUPS:
+    for group in (*options.GROUPS, options.RankingOptions):
         texts = docstrings(group)
         yield f"**`{group.__name__}`**: {first_sentence(inspect.getdoc(group) or '')}"
         yield ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,15 +21,16 @@ from bge_rerank_integrations.cli.options import (
     ServedModelOption,
 )
 from bge_rerank_integrations.cli.texts import Entry, Reader, Split
-from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.options import ScoringOptions
-from bge_rerank_integrations.ranking import Ranked
+from bge_rerank_integrations.errors import DataError, OptionError
+from bge_rerank_integrations.options import RankingOptions, ScoringOptions
+from bge_rerank_integrations.reranking import Cut, Plan, Reranked
 from bge_rerank_integrations.terminal import escape
+from bge_rerank_integrations.text_choice import Passage, heads
 from bge_rerank_integrations.textfiles import checked_text
 
 CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 """Characters that JSON may leave as they are, and that terminals may obey."""
-DEFAULT = ScoringOptions()
+DEFAULT, RANKING = ScoringOptions(), RankingOptions()
 RESULT_KEYS = ("index", "relevance_score")
 """What the JSON lines say about each text, whatever its object said under these names before."""
 
@@ -45,6 +46,26 @@ def rank(
     threshold: Annotated[float | None, typer.Option(help="Show only scores of at least this.")] = None,
     split: Annotated[Split, typer.Option(help="What is one text of a plain file.")] = Split.line,
     field: Annotated[str, typer.Option(help="The key of a JSON object, or the column, that holds its text.")] = "text",
+    metadata_field: Annotated[
+        list[str] | None,
+        typer.Option(help="Another key or column, such as title, that is scored before each text; repeat it."),
+    ] = None,
+    long: Annotated[
+        str, typer.Option(help="Texts that do not fit beside the query: truncate, windows or refuse.")
+    ] = RANKING.long,
+    window_overlap: Annotated[int, typer.Option(help="Tokens that a window repeats.")] = RANKING.window_overlap,
+    max_windows: Annotated[int, typer.Option(help="Windows of a text at most.")] = RANKING.max_windows,
+    blank: Annotated[str, typer.Option(help="Texts without a word: last, drop or score.")] = RANKING.blank,
+    deduplicate: Annotated[
+        bool, typer.Option("--deduplicate", help="Of texts that differ in white space and case alone, show the best.")
+    ] = RANKING.deduplicate,
+    fusion: Annotated[
+        str, typer.Option(help="How the order in which texts come in counts: none, rrf or weighted.")
+    ] = RANKING.fusion,
+    fusion_weight: Annotated[float, typer.Option(help="Its share, 0 to 1.")] = RANKING.fusion_weight,
+    retrieval_score_field: Annotated[
+        str | None, typer.Option(help="The key or column with a retriever's score, to count in place of the order.")
+    ] = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Read everything as JSON lines.")] = False,
     encoding: EncodingOption = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
@@ -82,6 +103,16 @@ def rank(
     if as_json and field in RESULT_KEYS:
         raise OptionError(f"--field {field}: --json writes its own {field!r}; give the texts another key")
     check_threshold(threshold, scale)  # type: ignore[arg-type]  # checked by load_scorer, with the message for it
+    ranking = RankingOptions(
+        metadata_fields=metadata_field or (),
+        long=long,  # type: ignore[arg-type]
+        window_overlap=window_overlap,
+        max_windows=max_windows,
+        blank=blank,  # type: ignore[arg-type]  # checked there
+        deduplicate=deduplicate,
+        fusion=fusion,  # type: ignore[arg-type]
+        fusion_weight=fusion_weight,
+    )
     checked_text("the command line", "QUERY", query)
     messages = Console(stderr=True)
     entries = Reader(split, field, jsonl, encoding).read(files or [])
@@ -108,18 +139,39 @@ def rank(
         head_index=head_index,  # type: ignore[arg-type]  # checked by load_scorer, too
         attention_softcap=attention_softcap,
     )
+    metadata = heads([entry.others for entry in entries], ranking.metadata_fields)
+    retrieved = [_retrieval_score(entry, retrieval_score_field) for entry in entries]
+    passages = list(map(Passage, (entry.text for entry in entries), metadata, retrieved))
     with scorer, Progress(console=messages, transient=True, disable=not messages.is_terminal) as progress:
-        task = progress.add_task("scoring", total=len(entries))
-        texts = [entry.text for entry in entries]
-        ranked = scorer.rank(query, texts, on_progress=lambda done, _: progress.update(task, completed=done))
-    best = ranked[0].score
-    ranked = [one for one in ranked if threshold is None or one.score >= threshold][: top_n or None]
+        plan = Plan.of(query, passages, ranking, scorer)
+        task = progress.add_task("scoring", total=len(plan.texts))
+        told = scorer.rank(query, plan.texts, on_progress=lambda done, _: progress.update(task, completed=done))
+    found = plan.ranking(told, Cut.checked(None, None, scale))  # type: ignore[arg-type]  # checked by now
+    ranked = plan.ranking(told, Cut.checked(top_n or None, threshold, scale))  # type: ignore[arg-type]
+    if cut := getattr(scorer, "truncated_pairs", 0):
+        messages.print(
+            f"{cut:,} of {len(plan.texts):,} texts were longer than --max-length with the query, and their ends were "
+            "not read: use --long windows.",
+            highlight=False,
+        )
+    if not found:
+        messages.print("No text has a word, and --blank drop leaves them out: nothing to rank.", highlight=False)
+        return
+    best = max(one.rerank_score for one in found)
     if not ranked:
         messages.print(f"No text scores {threshold} or more: the best has {best:.3f}.", highlight=False)
     elif as_json:
         _print_json(entries, ranked, field)
     else:
         _print_table(query, entries, ranked)
+
+
+def _retrieval_score(entry: Entry, key: str | None) -> float | None:
+    score = None if key is None else entry.others.get(key)
+    try:
+        return None if score in (None, "") else float(score)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"--retrieval-score-field {key}: {score!r} is no number") from error
 
 
 def _numbers(text: str) -> list[int]:
@@ -129,25 +181,33 @@ def _numbers(text: str) -> list[int]:
         raise OptionError(f"--compress-layers {text}: use layer numbers with commas, such as 8,24") from error
 
 
-def _print_json(entries: list[Entry], ranked: list[Ranked], field: str) -> None:
+def _print_json(entries: list[Entry], ranked: list[Reranked], field: str) -> None:
     escapes = not sys.stdout.encoding.lower().startswith("utf")
-    for index, score in ranked:
-        entry = entries[index]
+    for one in ranked:
+        entry = entries[one.index]
         others = {key: value for key, value in entry.others.items() if key not in (*RESULT_KEYS, field)}
         source = {"source": entry.source} if entry.source and field != "source" else {}
-        row = {"index": index, "relevance_score": score, field: entry.text} | others | source
+        row = {"index": one.index, "relevance_score": one.score, field: entry.text} | others | source | _details(one)
         print(json.dumps(row, ensure_ascii=escapes).translate(CONTROLS))
 
 
-def _print_table(query: str, entries: list[Entry], ranked: list[Ranked]) -> None:
+def _details(one: Reranked) -> dict[str, Any]:
+    """With fusion, what the score is made of; with windows, the best one's characters."""
+    window = {} if one.span is None else {"best_window": one.span}
+    if one.retrieval_rank is None:
+        return window
+    return window | {"rerank_score": one.rerank_score, "retrieval_rank": one.retrieval_rank}
+
+
+def _print_table(query: str, entries: list[Entry], ranked: list[Reranked]) -> None:
     table = Table(title=escape(query), title_justify="left")
     table.add_column("score", justify="right")
     table.add_column("text")
-    sources = [entries[index].source or str(entries[index].others.get("source", "")) for index, _ in ranked]
+    sources = [entries[one.index].source or str(entries[one.index].others.get("source", "")) for one in ranked]
     if any(sources):
         table.add_column("from")
-    for (index, score), source in zip(ranked, sources, strict=True):
-        text = " ".join(entries[index].text.split())
-        cells = [f"{score:.3f}", escape(text[:200]), escape(source)]
+    for one, source in zip(ranked, sources, strict=True):
+        text = " ".join(entries[one.index].text.split())
+        cells = [f"{one.score:.3f}", escape(text[:200]), escape(source)]
         table.add_row(*cells[: len(table.columns)])
     Console().print(table)

@@ -23,6 +23,7 @@ from bge_rerank_integrations.options import (
     WHOLE_NUMBERS,
     ModelSource,
     Placement,
+    RankingOptions,
     ScoringOptions,
     ServerSource,
     names,
@@ -43,9 +44,15 @@ LOADING = tuple(
     for name in names(group)
     if name not in ("model", "concurrency", *SECRETS)
 )
+RANKING = ("long", "window_overlap", "max_windows", "fusion", "fusion_weight")
+"""Ranking options: of the others, BEIR's texts have their titles, and neither blank texts nor copies."""
+SWEPT = (*WHOLE_NUMBERS, "window_overlap", "max_windows")
+"""Options that are one whole number: several make several configurations."""
+CHOSEN = "chosen"
+"""The `fusion_weight` of a configuration for which it is chosen: for each half of the queries on the other half."""
 FIRST_STAGE = "first stage"
 """The name of the row without a reranker; no configuration may have it."""
-KEYS = (*OPTIONS, *LOADING, "name")
+KEYS = (*OPTIONS, *RANKING, *LOADING, "name")
 Given = str | os.PathLike[str] | Mapping[str, Any]
 _BOOLEANS = {"true": True, "false": False}
 _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
@@ -72,6 +79,9 @@ class Configuration:
     name: str
     loading: Loading
     options: ScoringOptions
+    ranking: RankingOptions = RankingOptions()  # noqa: RUF009 - frozen
+    weight_is_chosen: bool = False
+    """Whether `ranking.fusion_weight` stands for one that is to be chosen."""
 
     @property
     def run_file(self) -> str:
@@ -81,11 +91,11 @@ class Configuration:
     def settings(self) -> dict[str, Any]:
         """The model, and every option that does not have its default."""
         chosen: dict[str, Any] = {"model": self.loading.source.model}
-        for part in (self.loading.source, self.loading.placement, self.loading.server, self.options):
+        for part in (self.loading.source, self.loading.placement, self.loading.server, self.options, self.ranking):
             for name, value in not_by_default(part).items():
                 if name not in SECRETS:
                     chosen[name] = list(value) if isinstance(value, tuple) else value
-        return chosen
+        return chosen | ({"fusion_weight": CHOSEN} if self.weight_is_chosen else {})
 
 
 def read_configurations(given: Given | Iterable[Given]) -> list[Configuration]:
@@ -157,11 +167,24 @@ def _value(key: str, text: str) -> Any:
     """A value from a string. Only texts that models read keep white space at their ends."""
     if key not in TEXTS:
         text = text.strip()
-    if key in (*WHOLE_NUMBERS, *NUMBER_LISTS):
+    if key in (*SWEPT, *NUMBER_LISTS):
         return _numbers(key, text)
     if key in SWITCHES:
         return _BOOLEANS.get(text.lower(), text)
+    if key == "fusion_weight" and text != CHOSEN:
+        return _shares(text)
     return text.split("+") if key == "devices" else text
+
+
+def _shares(text: str) -> float | list[float]:
+    """ "0.5" is a number, "0.3+0.5" a list."""
+    try:
+        found = [float(part) for part in text.split("+")]
+    except ValueError as error:
+        raise OptionError(
+            f"fusion_weight={text!r}: use a number from 0 to 1, a list such as 0.3+0.5, or {CHOSEN}"
+        ) from error
+    return found if len(found) > 1 else found[0]
 
 
 def _numbers(key: str, text: str) -> int | list[int]:
@@ -192,14 +215,14 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
         settings["model"] = os.fspath(settings["model"])
     if not isinstance(settings.get("model"), str) or not settings["model"]:
         raise OptionError(f"a configuration has no model: {settings}")
-    for key in WHOLE_NUMBERS:
+    for key in SWEPT:
         if isinstance(settings.get(key), str):
             settings[key] = _numbers(key, settings[key])
         if isinstance(settings.get(key), (tuple, range)):
             settings[key] = list(settings[key])
         if settings.get(key) == []:
             raise OptionError(f"{key}=[] makes no configuration: give at least one value, or leave it out")
-    swept = [key for key in WHOLE_NUMBERS if isinstance(settings.get(key), list)]
+    swept = [key for key in (*SWEPT, "fusion_weight") if isinstance(settings.get(key), list)]
     name = settings.pop("name", None)
     if name is not None and (not isinstance(name, str) or not name.strip()):
         raise OptionError(f"name={name!r}: use a text")
@@ -208,7 +231,11 @@ def _expanded(settings: dict[str, Any]) -> list[Configuration]:
         single = settings | dict(zip(swept, values, strict=True))
         named = [key for key in single if key != "model"] if name is None else swept
         parts = [name or _short(single["model"]), *(f"{key}={_shown(single[key])}" for key in named)]
-        found.append(Configuration(",".join(parts), _loading(single), pick(ScoringOptions, single)))
+        chosen = single.get("fusion_weight") == CHOSEN
+        ranking = pick(RankingOptions, {key: single[key] for key in RANKING if key in single and single[key] != CHOSEN})
+        if "fusion_weight" in single and ranking.fusion == "none":
+            raise OptionError(f"fusion_weight={single['fusion_weight']!r} has no effect: add fusion=rrf or weighted")
+        found.append(Configuration(",".join(parts), _loading(single), pick(ScoringOptions, single), ranking, chosen))
     return found
 
 

@@ -139,6 +139,13 @@ class Result:
                     f"{counted(row.tied_queries, 'query', 'queries')}[/]",
                     highlight=False,
                 )
+            if row.chosen_weights:
+                shown = " and ".join(f"{weight:g}" for weight in row.chosen_weights)
+                console.print(
+                    f"{escape(row.name)}: the first stage's weight, chosen on each half of the queries and measured on "
+                    f"the other: {shown}",
+                    highlight=False,
+                )
         for note in self.notes:
             console.print(f"[yellow]{escape(note)}[/]", highlight=False)
         for sentence in self.method():

@@ -31,6 +31,8 @@ class Row:
     run_file: str
     settings: dict[str, Any] = field(default_factory=dict)
     """The model and its options; empty for the first stage."""
+    chosen_weights: tuple[float, ...] = ()
+    """With fusion_weight=chosen: the weight chosen on each half of the queries, and used on the other."""
     difference: dict[str, Estimate] = field(default_factory=dict)
     """This row minus the first stage, for each query; empty for the first stage."""
     seconds: Seconds | None = None

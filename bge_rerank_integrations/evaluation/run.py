@@ -18,6 +18,7 @@ from bge_rerank_integrations import __version__
 from bge_rerank_integrations.errors import DataError, OptionError
 from bge_rerank_integrations.evaluation.configurations import FIRST_STAGE, Configuration, Given, read_configurations
 from bge_rerank_integrations.evaluation.data import Dataset, Watch, unwatched
+from bge_rerank_integrations.evaluation.fusing import run_of
 from bge_rerank_integrations.evaluation.metrics import Values, estimate, measure
 from bge_rerank_integrations.evaluation.result import Result
 from bge_rerank_integrations.evaluation.rows import QUALITY, Row, Seconds, front
@@ -82,8 +83,10 @@ def _evaluate(
         for model in models:
             score_and_time(model, data, store, sample, watch)
         runs = {FIRST_STAGE: _run(data, {query: list(found.values()) for query, found in data.candidates.items()})}
+        weights: dict[str, tuple[float, ...]] = {}
         for configuration in configurations:
-            runs[configuration.name] = _run(data, store.scores(configuration.name))
+            name = configuration.name
+            runs[name], weights[name] = run_of(configuration, data, store.scores(name), seed)
         times = {c.name: store.times(c.name, sample.how) or {} for c in configurations}
         tied = {c.name: _tied(store.scores(c.name).values()) for c in configurations}
     (folder / "runs").mkdir(exist_ok=True)
@@ -109,6 +112,7 @@ def _evaluate(
             row = replace(
                 row,
                 settings=chosen.settings(),
+                chosen_weights=weights[name],
                 difference=estimate(differences, seed),
                 seconds=_seconds(times[name]["seconds"]),
                 extra_bytes=times[name]["extra_bytes"],

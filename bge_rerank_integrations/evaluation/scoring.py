@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from bge_rerank_integrations.loading import is_address, load_scorer, resolve
 from bge_rerank_integrations.machine import Memory, hardware
 from bge_rerank_integrations.model.devices import dtype_name
 from bge_rerank_integrations.model.families.base import Family
-from bge_rerank_integrations.options import ScoringOptions
+from bge_rerank_integrations.options import RankingOptions, ScoringOptions, not_by_default
+from bge_rerank_integrations.reranking import Plan
 from bge_rerank_integrations.scorer import Scorer, limits
+from bge_rerank_integrations.text_choice import Passage
 
 CPU_PAIRS, GPU_PAIRS = 64, 1024
 """Pairs to score in one call, at least: these are lost if the run is stopped, but a GPU needs many at a time."""
@@ -74,15 +77,31 @@ class Model:
         return options if self.family is None else self.family.shared_pass(options)
 
     def passes(self) -> list[list[Configuration]]:
-        """Configurations that one forward pass scores together: those that differ in the cutoff layer alone."""
-        groups: dict[ScoringOptions, list[Configuration]] = {}
+        """Configurations that one forward pass scores together: those that differ in cutoff layer and fusion alone."""
+        groups: dict[tuple[ScoringOptions, RankingOptions], list[Configuration]] = {}
         for configuration in self.configurations:
-            groups.setdefault(self.shared_pass(configuration.options), []).append(configuration)
+            shared = self.shared_pass(configuration.options), read_as(configuration)
+            groups.setdefault(shared, []).append(configuration)
         return list(groups.values())
 
     def deepest(self) -> Configuration:
         """The configuration with most layers. Loaded with it, the model has the layers of all others."""
         return max(self.configurations, key=self.depth)
+
+
+def read_as(configuration: Configuration) -> RankingOptions:
+    """How its texts are read: the ranking options that scores depend on."""
+    options = configuration.ranking
+    if options.long != "windows":
+        return RankingOptions(blank="score", long=options.long)
+    return RankingOptions(
+        blank="score", long="windows", window_overlap=options.window_overlap, max_windows=options.max_windows
+    )
+
+
+def reading(scorer: Scorer, data: Dataset, query: str, options: RankingOptions) -> Plan:
+    """Which texts are scored for a query: its candidates, or their windows."""
+    return Plan.of(data.queries[query], [Passage(text) for _, text in data.pairs(query)], options, scorer)
 
 
 def find_models(configurations: Sequence[Configuration], watch: Watch) -> list[Model]:
@@ -160,7 +179,9 @@ def _check(family: Family, options: ScoringOptions) -> None:
 def score_and_time(model: Model, data: Dataset, store: Store, sample: TimedSample, watch: Watch) -> None:
     """Add all missing scores and times of a model's configurations to the store. Loads the model only if some are."""
     for configuration in model.configurations:
-        settings = asdict(configuration.options) | model.settings
+        read = read_as(configuration)
+        windowed = not_by_default(read) if read.long != "truncate" else {}  # folders of before have none
+        settings = asdict(configuration.options) | windowed | model.settings
         store.open_configuration(configuration.name, settings)
     untimed = [c for c in model.configurations if store.times(c.name, sample.how) is None]
     unscored = any(len(store.scores(c.name)) < len(data.queries) for c in model.configurations)
@@ -173,7 +194,7 @@ def score_and_time(model: Model, data: Dataset, store: Store, sample: TimedSampl
         for members in model.passes():
             _score(scorer, model, members, data, store, watch)
         if untimed:
-            options = {c.name: scorer.with_options(**asdict(c.options)) for c in untimed}
+            options = {c.name: (scorer.with_options(**asdict(c.options)), read_as(c)) for c in untimed}
             for name, times in sample.take(options, data, watch).items():
                 store.add_times(name, times)
 
@@ -193,7 +214,10 @@ def _score(
     done = 0
     for queries in _groups(data, least):
         if any(query not in store.scores(member.name) for member in members for query in queries):
-            pairs = [pair for query in queries for pair in data.pairs(query)]
+            plans = [reading(shared, data, query, read_as(members[0])) for query in queries]
+            pairs = [
+                (data.queries[query], text) for query, plan in zip(queries, plans, strict=True) for text in plan.texts
+            ]
             if cutoffs:
                 layers = shared.score_layers(pairs, list(dict.fromkeys(cutoffs)))
                 columns = [layers[cutoff] for cutoff in cutoffs]
@@ -202,9 +226,9 @@ def _score(
             rows = []
             for member, column in zip(members, columns, strict=True):
                 start = 0
-                for query in queries:
-                    stop = start + len(data.candidates[query])
-                    rows.append((member.name, query, column[start:stop]))
+                for query, plan in zip(queries, plans, strict=True):
+                    stop = start + len(plan.texts)
+                    rows.append((member.name, query, plan.best(column[start:stop])))
                     start = stop
             store.add(rows)
         done += len(queries)
@@ -239,7 +263,9 @@ class TimedSample:
             "threads": torch.get_num_threads(),
         }
 
-    def take(self, scorers: dict[str, Scorer], data: Dataset, watch: Watch) -> dict[str, dict[str, Any]]:
+    def take(
+        self, scorers: dict[str, tuple[Scorer, RankingOptions]], data: Dataset, watch: Watch
+    ) -> dict[str, dict[str, Any]]:
         """Seconds for each sampled query, and the memory that the longest of them takes beyond the weights.
 
         For each query, all configurations are timed in turn: if the machine becomes slower, it does so for all of them.
@@ -248,28 +274,33 @@ class TimedSample:
         extra: dict[str, int | None] = {}
         seconds: dict[str, list[float]] = {name: [] for name in scorers}
         total = len(scorers) * (len(self.queries) + 1)
-        for done, (name, scorer) in enumerate(scorers.items()):
+        for done, (name, (scorer, options)) in enumerate(scorers.items()):
             watch("timing", done, total)
-            scorer.score_pairs(data.pairs(longest))  # the first call is slower than later ones
-            extra[name] = _extra_memory(scorer, data.pairs(longest))
-            scorer.score_pairs(data.pairs(longest))  # the measurement freed memory: allocate it again
+            _work(scorer, data, longest, options)  # the first call is slower than later ones
+            extra[name] = _extra_memory(partial(_work, scorer, data, longest, options))
+            _work(scorer, data, longest, options)  # the measurement freed memory: allocate it again
         done = len(scorers)
         for query in self.queries:
-            pairs = data.pairs(query)
-            for name, scorer in scorers.items():
+            for name, (scorer, options) in scorers.items():
                 started = time.perf_counter()
-                scorer.score_pairs(pairs)
+                _work(scorer, data, query, options)
                 seconds[name].append(time.perf_counter() - started)
                 done += 1
                 watch("timing", done, total)
         return {name: {"how": self.how, "seconds": seconds[name], "extra_bytes": extra[name]} for name in scorers}
 
 
-def _extra_memory(scorer: Scorer, pairs: list[tuple[str, str]]) -> int | None:
+def _work(scorer: Scorer, data: Dataset, query: str, options: RankingOptions) -> None:
+    """What one query costs: its texts are cut into windows, where there are any, and scored."""
+    texts = reading(scorer, data, query, options).texts
+    scorer.score_pairs([(data.queries[query], text) for text in texts])
+
+
+def _extra_memory(work: Callable[[], None]) -> int | None:
     """The peak of memory for scoring, in bytes, without what was in use before; None if the system does not tell."""
     try:
         memory = Memory()
-        scorer.score_pairs(pairs)
+        work()
         return memory.extra()
     except OSError:
         return None

@@ -15,14 +15,19 @@ from tokenizers import Tokenizer
 from bge_rerank_integrations.engine.work import TokenSequence
 from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.model.cutting import beginning, is_long
+from bge_rerank_integrations.model.ruler import TokenRuler
 from bge_rerank_integrations.model.tokenizer_errors import tokenizer_errors
 from bge_rerank_integrations.ranking import Pair
+from bge_rerank_integrations.windows import Ruler
 
 
 class PairEncoder(Protocol):
     """Turns pairs into the token sequences that a family reads."""
 
     def encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]: ...
+
+    @property
+    def ruler(self) -> Ruler: ...
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,13 @@ class EncoderInputs:
         )
         return [self._join(query, passage) for query, passage in zip(queries, passages, strict=True)]
 
+    @property
+    def ruler(self) -> TokenRuler:
+        """Measures texts as they are cut here."""
+        size = self.limits.passage - self.template.special_tokens
+        instructions = (self.query_instruction, self.passage_instruction)
+        return TokenRuler(self.tokenizer, size, size, self.limits.query, *instructions)
+
     def _join(self, query: list[int], passage: list[int]) -> TokenSequence:
         template, room = self.template, self.limits.passage - self.template.special_tokens
         kept_query = query[: min(self.limits.query, room - 1)]
@@ -171,6 +183,12 @@ class DecoderInputs:
             self.tokenizer, [self.passage_instruction + passage for _, passage in pairs], self.limits.passage
         )
         return [self._join(query, passage) for query, passage in zip(queries, passages, strict=True)]
+
+    @property
+    def ruler(self) -> TokenRuler:
+        """Measures texts as they are cut here."""
+        most, instructions = self.limits.passage, (self.query_instruction, self.passage_instruction)
+        return TokenRuler(self.tokenizer, self._room, most, self.limits.query, *instructions)
 
     def _join(self, query: list[int], passage: list[int]) -> TokenSequence:
         room = self._room

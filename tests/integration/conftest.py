@@ -29,7 +29,7 @@ class Adapter:
     score: Callable[[Any, str, Sequence[str]], list[float]]
     ascore: Callable[[Any, str, Sequence[str]], Awaitable[list[float]]] | None = None
     """None: it has no async form."""
-    keeps: dict[str, Any] = field(default_factory=lambda: {"top_n": None})
+    keeps: dict[str, Any] = field(default_factory=lambda: {"top_n": None, "blank": "score"})
 
     def new(self, **fields: Any) -> Any:
         """One that keeps every text; over the tiny encoder unless the fields say otherwise."""

@@ -271,7 +271,7 @@ def test_files_that_cannot_be_read(name: str, content: str, said: str, tmp_path:
 def test_tables_as_people_write_them(content: str, rows: list[tuple[str, str]], tmp_path: Path, rank: Rank) -> None:
     path = tmp_path / "a.csv"
     path.write_text(content, encoding="utf-8")
-    assert [(row["text"], row["id"]) for row in rank(str(path))] == rows
+    assert [(row["text"], row["id"]) for row in rank(str(path), "--long", "windows")] == rows
     assert csv.field_size_limit() == 131072
 
 
@@ -403,3 +403,39 @@ def test_version(bge_rerank: Run) -> None:
     from bge_rerank_integrations import __version__
 
     assert bge_rerank("--version").stdout.strip() == __version__
+
+
+def test_rank_chooses_the_text_keeps_blanks_last_and_leaves_out_copies(rank: Rank) -> None:
+    rows = [
+        {"text": "", "title": "t"},
+        {"text": "..."},
+        {"text": "same"},
+        {"text": "SAME "},
+        {"text": "same", "title": "t"},
+    ]
+    lines = "\n".join(map(json.dumps, rows))
+    found = rank("--jsonl", stdin=lines)
+    assert {row["index"] for row in found[-2:]} == {0, 1}
+    assert [row["relevance_score"] for row in found[-2:]] == [-1000.0, -1000.0]
+    assert {row["index"] for row in rank("--jsonl", "--blank", "drop", stdin=lines)} == {2, 3, 4}
+    assert len(rank("--jsonl", "--deduplicate", stdin=lines)) == 3
+    titled = rank("--jsonl", "--deduplicate", "--metadata-field", "title", stdin=lines)
+    assert sorted(str(row["index"]) for row in titled)[-1] == "4"
+    assert len(titled) == 4
+    assert titled[-1]["index"] == 1
+
+
+def test_rank_says_when_no_text_has_a_word(bge_rerank: Run) -> None:
+    finished = bge_rerank("rank", "query", "--model", ENCODER, "--blank", "drop", stdin="...\n---\n")
+    assert (finished.returncode, finished.stdout) == (0, "")
+    assert "No text has a word" in finished.stderr
+    finished = bge_rerank("rank", "query", "--model", ENCODER, "--blank", "never", stdin="a")
+    assert "blank='never': use 'last', 'drop' or 'score'" in finished.stderr
+
+
+def test_rank_says_how_many_texts_were_cut_and_reads_them_in_windows(bge_rerank: Run, rank: Rank) -> None:
+    text = "A croissant is made of dough. " * 30
+    words = ["rank", "query", "--model", ENCODER, "--max-length", "64"]
+    assert "1 of 2 texts were longer than --max-length" in bge_rerank(*words, stdin=f"short\n{text}\n").stderr
+    found = {row["index"]: row["best_window"] for row in rank("--long", "windows", stdin=f"short\n{text}\n")}
+    assert found[0] == [0, 5]

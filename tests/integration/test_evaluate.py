@@ -291,3 +291,54 @@ main()
     said = " ".join(done.stderr.split())
     assert f"{package}: not installed, and 'evaluate' needs it. Run: pip install {package}" in said
     assert "Traceback" not in done.stderr
+
+
+def test_fused_rows_cost_no_scores_of_their_own_and_their_weight_is_chosen(
+    beir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[int] = []
+    real = Scorer.score_pairs
+
+    def counted(self: Scorer, pairs: Any) -> Any:
+        scored.append(len(pairs))
+        return real(self, pairs)
+
+    monkeypatch.setattr(Scorer, "score_pairs", counted)
+    data = read_beir(beir)
+    evaluate(data, ["demo"], timing_queries=1)
+    once = len(scored)
+    given = ["demo", "demo,fusion=weighted,fusion_weight=0+0.5+1", "demo,fusion=rrf,fusion_weight=chosen"]
+    result = evaluate(data, given, timing_queries=1)
+    assert len(scored) - once <= once + 4 * 4  # timed each by itself
+    first, plain, none, both, retriever, chosen = result.rows
+    assert (none.metrics, retriever.metrics) == (plain.metrics, first.metrics)
+    assert both.settings == {"model": "demo", "fusion": "weighted"}
+    assert len(chosen.chosen_weights) == 2
+    console = Console(file=io.StringIO(), width=200)
+    result.show(console)
+    assert "chosen on each half of the queries" in console.file.getvalue()  # type: ignore[attr-defined]
+    for bad, said in (("fusion_weight=0.5", "has no effect: add fusion"), ("fusion=rrf,fusion_weight=x", "or chosen")):
+        with pytest.raises(OptionError, match=said):
+            evaluate(data, [f"demo,{bad}"])
+
+
+def test_windows_find_answers_after_the_cut(tmp_path: Path) -> None:
+    rows = [
+        {
+            "query": f"What is the capital of {country}?",
+            "positives": ["A croissant is made of dough. " * 20 + f"{city} is the capital of {country}."],
+            "negatives": ["Butter is yellow. " * 30 + "It is cold.", "Bread is made of flour."],
+        }
+        for country, city in (("France", "Paris"), ("Italy", "Rome"), ("Spain", "Madrid"))
+    ]
+    path = tmp_path / "long.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    given = [f"demo,max_length=64,{long}" for long in ("long=truncate", "long=windows,max_windows=2+20")]
+    result = evaluate(read_jsonl(path), given, out=tmp_path / "out", timing_queries=1)
+    _, cut, few, windows = (row.metrics["nDCG@10"].value for row in result.rows)
+    assert windows == 1 > max(cut, few)
+    assert result.rows[3].settings["long"] == "windows"
+    again = evaluate(read_jsonl(path), given, out=tmp_path / "out", timing_queries=1)
+    assert [row.metrics for row in again.rows] == [row.metrics for row in result.rows]
+    with pytest.raises(ValueError, match=r"passage 0 has \d+ tokens"):
+        evaluate(read_jsonl(path), ["demo,max_length=64,long=refuse"], timing_queries=1)

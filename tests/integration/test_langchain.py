@@ -253,9 +253,9 @@ def test_documents_are_copied_whatever_their_metadata_holds(encoder: Scorer) -> 
         assert math.isfinite(score)
 
 
-def test_duplicates_and_blank_texts_are_scored_and_kept(encoder: Scorer) -> None:
+def test_duplicates_and_blank_texts_are_kept(encoder: Scorer) -> None:
     texts = ["", "same", "other", "same", " \n\t", "", "same"] * 5
-    found = BGERerank(scorer=encoder, top_n=None).compress_documents(documents(texts), QUERY)
+    found = BGERerank(scorer=encoder, top_n=None, blank="score").compress_documents(documents(texts), QUERY)
     assert ranking(found) == wanted(encoder, texts=texts, top_n=None)
     order = places(found)
     assert sorted(order) == list(range(len(texts)))

@@ -347,10 +347,11 @@ def test_a_score_that_was_stored_with_its_node_stays(encoder: Scorer) -> None:
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("kind", [TextNode, Node, ImageNode, lambda: IndexNode(index_id="i", text="")], ids=str)
-def test_nodes_without_text_or_score_are_scored_as_blank(kind: Any, keep: bool, encoder: Scorer) -> None:
-    reranker = BGERerank(scorer=encoder, keep_retrieval_score=keep)
+@pytest.mark.parametrize("blank", ["last", "score"])
+def test_nodes_without_text_or_score_are_blank(kind: Any, keep: bool, blank: Any, encoder: Scorer) -> None:
+    reranker = BGERerank(scorer=encoder, keep_retrieval_score=keep, blank=blank)
     (found,) = reranker.postprocess_nodes([NodeWithScore(node=kind())], query_str=QUERY)
-    assert found.score == pytest.approx(encoder.score(QUERY, [""])[0], abs=1e-5)
+    assert found.score == pytest.approx(-1000 if blank == "last" else encoder.score(QUERY, [""])[0], abs=1e-5)
     assert found.node.metadata == ({"retrieval_score": None} if keep else {})
 
 

@@ -14,11 +14,11 @@ from bge_rerank_integrations.adapter_fields import (
     LOADING_FIELDS,
     SCORING_FIELDS,
     LazyScorer,
-    RerankFields,
     ScorerFields,
 )
 from bge_rerank_integrations.errors import OptionError
-from bge_rerank_integrations.options import GROUPS, names
+from bge_rerank_integrations.options import GROUPS, RankingOptions, names
+from bge_rerank_integrations.rerank_fields import RerankFields
 from tests.conftest import CHECKPOINTS
 
 ENCODER = str(CHECKPOINTS / "encoder")
@@ -27,7 +27,7 @@ ENCODER = str(CHECKPOINTS / "encoder")
 def test_fields_are_the_options_and_each_is_of_one_kind() -> None:
     options = [name for group in GROUPS for name in names(group)]
     assert sorted(["model", *LOADING_FIELDS, *SCORING_FIELDS]) == sorted(options)
-    assert set(RerankFields.model_fields) == {*options, "scorer", "top_n", "score_threshold"}
+    assert set(RerankFields.model_fields) == {*options, "scorer", *names(RankingOptions), "top_n", "score_threshold"}
 
 
 def test_paths_become_strings_so_that_fields_can_be_written_as_json(tmp_path: Path) -> None:

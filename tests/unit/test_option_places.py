@@ -12,19 +12,29 @@ from typing import Any
 import pytest
 
 from bge_rerank_integrations import load_scorer
-from bge_rerank_integrations.evaluation.configurations import KEYS
-from bge_rerank_integrations.options import GROUPS, SECRETS, EngineSettings, ScoringOptions, names
+from bge_rerank_integrations.evaluation.configurations import KEYS, RANKING
+from bge_rerank_integrations.options import GROUPS, SECRETS, EngineSettings, RankingOptions, ScoringOptions, names
 from tests.unit.test_structure import MODULES
 
 WRITTEN = ("options", "loading")
-USED = ("scorer", "model.inputs", "model.families.*")
+USED = ("scorer", "model.inputs", "model.ruler", "model.families.*")
+RANKING_USED = {
+    "long": ("bench.*", "evaluation.*", "model.*"),  # torch's integers, and a workload
+    "window_overlap": ("rerank_fields", "evaluation.*"),
+    "max_windows": ("rerank_fields", "evaluation.*"),
+    "metadata_fields": ("option_values", "text_choice", "rerank_fields", "langchain", "llama_index", "other_names"),
+    "fusion": ("fusion", "evaluation.configurations"),
+    "fusion_weight": ("fusion", "evaluation.configurations", "evaluation.fusing", "rerank_fields"),
+    "blank": ("remote.*", "evaluation.scoring"),  # what a server is sent in place of such a text
+}
+"""Where names of ranking options stand besides `reranking`."""
 OTHER_INTERFACES = ("flag*", "cli*", "serve*", "other_names", "remote.dialects", "dataset*", "ray*")
 """The publisher's arguments, the words of commands and requests, and what others call the options: chosen by hand."""
 OTHER_MEANINGS = {
     "prompt": ("model.sentence_transformers",),  # a key of its files
     # of attention's logits; of a workload; what a ranking's scores are shown on, where a scorer says it
-    "scale": ("model.nn.*", "bench.*", "ranking", "adapter_fields", "model.lora", "remote.*"),
-    "max_length": ("bench.peers",),  # an argument of sentence-transformers
+    "scale": ("model.nn.*", "bench.*", "ranking", "reranking", "fusion", "rerank_fields", "model.lora", "remote.*"),
+    "max_length": ("bench.peers", "windows", "reranking"),  # an argument of sentence-transformers
 }
 
 
@@ -49,6 +59,14 @@ def test_a_scoring_option_is_named_where_it_is_used_and_nowhere_else(option: str
     places = [module for module, known in WORDS.items() if option in known]
     assert [place for place in places if not any(fnmatch(place, pattern) for pattern in allowed)] == []
     assert set(WRITTEN) < set(places)  # and it is used somewhere
+
+
+@pytest.mark.parametrize("option", names(RankingOptions))
+def test_a_ranking_option_is_named_where_it_is_used_and_nowhere_else(option: str) -> None:
+    allowed = ("options", "reranking", "cli*", *RANKING_USED.get(option, ()))
+    places = [module for module, known in WORDS.items() if option in known]
+    assert [place for place in places if not any(fnmatch(place, pattern) for pattern in allowed)] == []
+    assert {"options", "cli.rank"} < set(places)
 
 
 def test_the_signature_of_load_scorer_is_that_of_the_options() -> None:
@@ -76,4 +94,4 @@ def test_configurations_take_whatever_scores_depend_on() -> None:
         if group is not EngineSettings
         for name in names(group)
         if name not in ("model", "concurrency", *SECRETS)
-    }
+    } | set(RANKING)

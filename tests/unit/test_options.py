@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import FrozenInstanceError
 from typing import Any
@@ -23,6 +24,7 @@ from bge_rerank_integrations.options import (
     EngineSettings,
     ModelSource,
     Placement,
+    RankingOptions,
     ScoringOptions,
     changed,
     foreign_options,
@@ -62,6 +64,30 @@ def test_scoring_options_out_of_range_are_refused(option: str, values: list[Any]
 def test_every_scoring_option_has_values_that_are_refused() -> None:
     (parameters,) = (mark.args[1] for mark in test_scoring_options_out_of_range_are_refused.pytestmark)  # type: ignore[attr-defined]
     assert [option for option, _ in parameters] == list(names(ScoringOptions))
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    {
+        "metadata_fields": ["title", "{text}: {title}", "{text}{text}", b"title", [1], [""], {"title": 1}, 3, None],
+        "long": ["cut", None, 1],
+        "window_overlap": [-1, 0.5, "64", None, True],
+        "max_windows": [0, -1, 2.0, None, True],
+        "blank": ["first", None, 0],
+        "deduplicate": ["yes", 1, None],
+        "fusion": ["sum", None, True],
+        "fusion_weight": [-0.1, 1.1, float("nan"), "0.5", None, True],
+    }.items(),
+)
+def test_ranking_options_out_of_range_are_refused(option: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(OptionError, match=re.escape(f"{option}={value!r}: ")):
+            RankingOptions(**{option: value})
+
+
+def test_every_ranking_option_has_values_that_are_refused() -> None:
+    (parameters,) = (mark.args[1] for mark in test_ranking_options_out_of_range_are_refused.pytestmark)  # type: ignore[attr-defined]
+    assert [option for option, _ in parameters] == list(names(RankingOptions))
 
 
 @pytest.mark.parametrize(

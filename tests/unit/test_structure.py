@@ -21,7 +21,8 @@ FLOORS = (
     ("bench*", "evaluation*", "demo*", "dataset*"),
     ("serve*",),
     ("langchain", "llama_index", "flag*"),
-    ("adapter_fields",),
+    ("rerank_fields",),
+    ("adapter_fields", "reranking"),
     ("lazy",),
     ("loading",),
     ("remote.scorer",),
@@ -35,7 +36,7 @@ FLOORS = (
     ("model.families.decoder_base",),
     ("model.families.base",),
     ("model.hub", "model.weights", "model.inputs", "model.packing"),
-    ("model.cutting", "model.lora"),
+    ("model.cutting", "model.lora", "model.ruler"),
     ("model.checkpoint", "model.cores", "model.devices", "model.download", "model.hub_reasons", "model.nn*"),
     ("model.tensor_files", "model.tokenizer_files"),
     ("model.recognise", "model.sentence_transformers", "model.tokenizer_conversion"),
@@ -47,11 +48,11 @@ FLOORS = (
     ("engine.queue", "engine.cache"),
     ("engine.sharing",),
     ("engine.work",),
-    ("protocol",),
+    ("protocol", "text_choice", "fusion"),
     ("ranking",),
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
-    ("stats", "textfiles", "words", "other_names", "extras", "terminal"),
-    ("guess",),
+    ("stats", "textfiles", "words", "other_names", "extras", "terminal", "blanks", "duplicates", "windows"),
+    ("guess", "option_values"),
     ("errors",),
     ("engine", "model", "remote", ""),
 )
@@ -156,7 +157,7 @@ BGERerank(model="demo", scale="sigmoid", family="llm")
 
 @pytest.mark.parametrize(
     "module",
-    ["adapter_fields", "catalog", "errors", "options", "prompts", "protocol", "ranking", "engine.engine"],
+    ["rerank_fields", "reranking", "catalog", "errors", "options", "prompts", "protocol", "engine.engine"],
 )
 def test_the_ground_floor_knows_no_torch(module: str) -> None:
     heavy = ("torch", "transformers", "tokenizers", "safetensors")
