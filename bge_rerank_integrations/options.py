@@ -44,6 +44,8 @@ Blank = Literal["last", "drop", "score"]
 Fusion = Literal["none", "rrf", "weighted"]
 Long = Literal["truncate", "windows", "refuse"]
 DTYPES = ("float32", "float16", "bfloat16", "int8")
+FASTEST = "fastest"
+"""The dtype that is measured when a model is loaded."""
 COMPRESS_RATIOS = (1, 2, 4, 8)
 
 
@@ -96,13 +98,13 @@ class Placement:
     first GPU, else the CPU."""
     dtype: Dtype = "auto"
     """"float32", "float16", "bfloat16" (also torch's own), "int8"; "auto": float32 on the CPU, half precision on a
-    GPU."""
+    GPU; "fastest": measured on load, see `fastest`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "devices", device_names(self.devices))
         name = dtype_name(self.dtype)
-        if name not in ("auto", *DTYPES):
-            raise OptionError(f"dtype={self.dtype!r}: use 'auto', {', '.join(map(repr, DTYPES))}")
+        if name not in (known := ("auto", *DTYPES, FASTEST)):
+            raise OptionError(f"dtype={self.dtype!r}: use {', '.join(map(repr, known))}")
         object.__setattr__(self, "dtype", name)
 
 

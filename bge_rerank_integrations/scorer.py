@@ -146,6 +146,11 @@ class Scorer:
         return self._core.family.name
 
     @property
+    def dtype(self) -> str:
+        """In which numbers it computes, such as "float32"; where "auto" or "fastest" was asked for, what was chosen."""
+        return self._core.dtype
+
+    @property
     def cutoff_layers(self) -> tuple[int, ...]:
         """After how many layers the model can score; empty for families without cutoffs."""
         return self._core.family.allowed_cutoffs

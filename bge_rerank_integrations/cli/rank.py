@@ -70,7 +70,7 @@ def rank(
     encoding: EncodingOption = "utf-8",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
     device: DeviceOption = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or int8.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16, int8 or fastest.")] = "auto",
     dialect: DialectOption = None,
     served_model: ServedModelOption = None,
     api_key: ApiKeyOption = None,

@@ -27,7 +27,7 @@ def serve(
         typer.Option(envvar=API_KEY_VARIABLE, help="What clients must send; better set in the environment."),
     ] = None,
     device: DeviceOption = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or int8.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16, int8 or fastest.")] = "auto",
     max_length: Annotated[int, typer.Option(help="Tokens kept of query and text.")] = DEFAULT.max_length,
     query_max_length: Annotated[
         int | None, typer.Option(help="Tokens kept of the query; default: three quarters of --max-length.")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bge_rerank_integrations.errors import DeviceError, OptionError
-from bge_rerank_integrations.options import Device, Dtype, device_names
+from bge_rerank_integrations.options import FASTEST, Device, Dtype, device_names
 
 PLUG_INS = {
     "npu": "Ascend NPUs by the plug-in torch_npu",
@@ -66,10 +66,18 @@ def choose_dtype(dtype: Dtype, devices: Sequence[torch.device]) -> torch.dtype:
         if all(device.type == "cuda" for device in devices):
             return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
         return torch.float32
+    if dtype == FASTEST:
+        raise OptionError("dtype='fastest' is measured when a model is loaded to score: name a dtype here")
     if dtype == "int8" and (elsewhere := [str(device) for device in devices if device.type != "cpu"]):
         raise OptionError(f"dtype='int8' runs on the CPU, not on {', '.join(elsewhere)}: use 'auto' there")
     found: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     return found
+
+
+def candidates(devices: Sequence[torch.device]) -> tuple[str, ...]:
+    """The dtypes to try for the fastest, float32 first; float16 is slow on CPUs, and int8 runs nowhere else."""
+    kinds = {device.type for device in devices}
+    return ("float32", "bfloat16", "int8") if kinds == {"cpu"} else ("float32", "bfloat16", "float16")
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -25,6 +25,7 @@ FLOORS = (
     ("adapter_fields", "reranking"),
     ("lazy",),
     ("loading",),
+    ("fastest",),
     ("remote.scorer",),
     ("remote.recognise",),
     ("remote.transport", "remote.split", "remote.loop_thread"),
