@@ -1,7 +1,7 @@
 """`serve_app`: the HTTP application of `bge_rerank_integrations.serve` as a deployment of Ray Serve.
 
-A replica holds every model of the application. Requests that it has at the same time share batches in the engine of the
-model they name, so Ray batches nothing.
+Every replica can serve every model of the application. Requests that it has at the same time share batches in the
+engine of the model they name, so Ray batches nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from bge_rerank_integrations.dataset.runner import Model
 from bge_rerank_integrations.errors import ClosedError, OptionError
 from bge_rerank_integrations.options import API_KEY_VARIABLE, whole_number
-from bge_rerank_integrations.protocol import ScorerProtocol
+from bge_rerank_integrations.ray.models import Multiplexed
+from bge_rerank_integrations.serve.models import State
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -39,6 +40,7 @@ LOAD_ATTEMPTS = 3
 def serve_app(
     models: Mapping[str, str | Mapping[str, Any]],
     *,
+    models_per_replica: int | None = None,
     min_replicas: int = 1,
     max_replicas: int = 1,
     target_ongoing_requests: float = 32,
@@ -54,6 +56,9 @@ def serve_app(
         models: for each name that the `model` of a request may be, a hub id or a folder, or arguments of `load_scorer`:
             `{"deep": {"model": "BAAI/bge-reranker-v2.5-gemma2-lightweight", "cutoff_layer": 28}}`. The first is meant
             where a request names none.
+        models_per_replica: models that a replica has loaded at a time, the first ones to begin with; the one that was
+            not used for the longest time makes room. None: all of them. A request comes to a replica that has its
+            model if it names it in the header `serve-multiplexed-model-id` as well, as our remote scorer does.
         min_replicas: replicas that are always there; 0: the first request waits until one has loaded.
         max_replicas: replicas under load.
         target_ongoing_requests: requests for each replica, above which Ray adds replicas and below which it removes
@@ -76,6 +81,9 @@ def serve_app(
         raise OptionError(f"min_replicas={min_replicas!r}: use a whole number from 0 to max_replicas={max_replicas}")
     if not _at_least(0, target_ongoing_requests) or target_ongoing_requests == 0:
         raise OptionError(f"target_ongoing_requests={target_ongoing_requests!r}: use a number above 0")
+    named = _named(models)
+    if models_per_replica is not None and (whole_number(models_per_replica) or 0) < 1:
+        raise OptionError(f"models_per_replica={models_per_replica!r}: use a whole number of 1 or more (None: all)")
     for name, value in (("gpus_per_replica", gpus_per_replica), ("cpus_per_replica", cpus_per_replica)):
         if not _at_least(0, value):
             raise OptionError(f"{name}={value!r}: use 0 or more, such as 0.5 or 1")
@@ -96,8 +104,9 @@ def serve_app(
         max_constructor_retry_count=LOAD_ATTEMPTS,
     )
     devices = [f"cuda:{index}" for index in range(int(gpus_per_replica))] if gpus_per_replica >= 2 else None
+    most = len(named) if models_per_replica is None else models_per_replica
     return deployed(serve.ingress()(Replica)).bind(
-        _named(models), devices, _settings({} if settings is None else settings)
+        named, most, devices, _settings({} if settings is None else settings)
     )
 
 
@@ -117,26 +126,29 @@ def build_app(arguments: dict[str, Any]) -> Any:
 
 
 class Replica:
-    """What each replica is: scorers, and the application over them."""
+    """What each replica is: models, and the application over them."""
 
-    def __init__(self, models: Mapping[str, Model], devices: list[str] | None, settings: ServerSettings) -> None:
-        """Load the models: Ray sends no request before that. Raises as `load_scorer`."""
-        from bge_rerank_integrations.loading import load_scorer
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, models: Mapping[str, Model], most: int, devices: list[str] | None, settings: ServerSettings
+    ) -> None:
+        """Load models: Ray sends no request before that. Raises as `load_scorer`.
 
+        Args:
+            most: how many models may be loaded at a time.
+        """
         self._settings = settings
-        self._scorers: dict[str, ScorerProtocol] = {}
+        self._models = Multiplexed(models, most, devices)
         try:
-            for name, model in models.items():
-                self._scorers[name] = load_scorer(devices=devices, **model.arguments())
+            await self._models.preload()
         except BaseException:
-            self.__del__()
+            self._models.close()
             raise
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """What `ray.serve.ingress` asks for."""
         from bge_rerank_integrations.serve import create_app
 
-        return create_app(self._scorers, replace(self._settings, api_key=os.environ.get(API_KEY_VARIABLE)))
+        return create_app(self._models, replace(self._settings, api_key=os.environ.get(API_KEY_VARIABLE)))
 
     def check_health(self) -> None:
         """What Ray asks for regularly; it replaces a replica for which this raises.
@@ -144,14 +156,13 @@ class Replica:
         Raises:
             ClosedError: a scorer was closed, and will never score again.
         """
-        closed = [name for name, scorer in self._scorers.items() if getattr(scorer, "closed", False)]
+        closed = [name for name, state in self._models.states.items() if state is State.CLOSED]
         if closed:
             raise ClosedError(f"{', '.join(closed)}: the scorer was closed; this replica must be replaced")
 
     def __del__(self) -> None:
         """Close the scorers; Ray calls it when no request is under way any more."""
-        for scorer in self._scorers.values():
-            scorer.close()
+        self._models.close()
 
 
 def _at_least(least: float, value: object) -> bool:

@@ -58,6 +58,8 @@ class Dialect:
     """A key of its answers and what its value begins with, where others answer the same request in another scale."""
     tells_model: bool = False
     """Whether its answers name the model that scored, which need not be the one that was asked for."""
+    model_header: str | None = None
+    """A header that names the model as well, for what hands requests on without a look at their bodies."""
     failure: float | None = None
     """A score that means that scoring failed."""
 
@@ -113,6 +115,7 @@ DIALECTS: Mapping[str, Dialect] = {
         score="score",
         text_characters=200_000,
         options=("prompt", "cutoff_layer", "compress_ratio", "compress_layers"),
+        model_header="serve-multiplexed-model-id",  # Ray Serve's, written as proxies let it pass
     ),
     # each text takes one of its 512 permits: requests of 32 texts, 8 at a time, leave room for others
     "tei": Dialect(

@@ -303,7 +303,9 @@ class RemoteScorer:
 
     def _connected(self) -> Transport:
         if self._transport is None:
-            self._transport = Transport(self._server.url, self._api_key, self._server.concurrency, self._server.timeout)
+            server = self._server
+            headers = _naming(self._dialect.model_header, server.served_model)
+            self._transport = Transport(server.url, self._api_key, server.concurrency, server.timeout, headers)
             assert self._thread is not None
             self._thread.on_stop(self._transport.close)
         return self._transport
@@ -311,6 +313,13 @@ class RemoteScorer:
 
 def _again(settings: dict[str, Any]) -> RemoteScorer:
     return RemoteScorer(**settings)
+
+
+def _naming(header: str | None, model: str | None) -> dict[str, str]:
+    """The header that names the model, where the dialect has one and a header can carry the name."""
+    if header is None or model is None or not (model.isascii() and model.isprintable() and model.strip() == model):
+        return {}
+    return {header: model}
 
 
 def _besides_scale(options: ScoringOptions) -> dict[str, Any]:

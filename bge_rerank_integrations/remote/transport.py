@@ -47,17 +47,25 @@ class Busy(Exception):
 class Transport:
     """Requests to one server; made and used in one event loop."""
 
-    def __init__(self, url: str, api_key: str | None, concurrency: int, seconds: float | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None,
+        concurrency: int,
+        seconds: float | None,
+        headers: Mapping[str, str],
+    ) -> None:
         """
         Args:
+            headers: of every request, besides the key's.
             seconds: how long a call may take; connecting takes half of it at most, so that there is a reason to tell.
         """
         connect = CONNECT_SECONDS if seconds is None else min(CONNECT_SECONDS, seconds / 2)
-        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        key = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         timeout = httpx.Timeout(READ_SECONDS, connect=connect, pool=None)
         self._url = url
-        self._client = httpx.AsyncClient(headers=headers, limits=limits, timeout=timeout)
+        self._client = httpx.AsyncClient(headers={**key, **headers}, limits=limits, timeout=timeout)
         self._in_flight = asyncio.Semaphore(concurrency)
 
     async def post(self, path: str, body: Mapping[str, Any], on_trouble: Callable[[RemoteError], object]) -> Any:

@@ -27,7 +27,7 @@ from bge_rerank_integrations.serve.answers import Answer
 from bge_rerank_integrations.serve.auth import Auth
 from bge_rerank_integrations.serve.limits import BodyLimit, RequestLimit, check_texts
 from bge_rerank_integrations.serve.metrics import Metrics, stats_of
-from bge_rerank_integrations.serve.models import Loader, Models, State
+from bge_rerank_integrations.serve.models import Loader, Models, Served, State
 from bge_rerank_integrations.serve.observed import Observed
 from bge_rerank_integrations.serve.problems import add_handlers
 from bge_rerank_integrations.serve.schemas import (
@@ -61,18 +61,21 @@ router = APIRouter()
 class Service:
     """What the routes work with."""
 
-    models: Models
+    models: Served
     settings: ServerSettings
     metrics: Metrics
 
 
-def create_app(models: Mapping[str, ScorerProtocol | Loader], settings: ServerSettings | None = None) -> FastAPI:
+def create_app(
+    models: Mapping[str, ScorerProtocol | Loader] | Served, settings: ServerSettings | None = None
+) -> FastAPI:
     """The application: for uvicorn, or any other server of ASGI applications.
 
     Args:
         models: for each name a scorer, which stays yours to close, or a function that loads one, which the application
             calls in a thread when it starts, and whose scorer it closes when it ends. The first is meant where a
-            request names none. Scorers that share an engine share batches.
+            request names none. Scorers that share an engine share batches. Or an object that keeps scorers by name in
+            another way: see `serve.models.Served`.
         settings: limits and key.
 
     Raises:
@@ -80,7 +83,7 @@ def create_app(models: Mapping[str, ScorerProtocol | Loader], settings: ServerSe
         TypeError: a model is neither a scorer nor a function.
     """
     settings = settings or ServerSettings()
-    served = Models(models)
+    served = Models(models) if isinstance(models, Mapping) else models
     service = Service(served, settings, Metrics(served))
     app = FastAPI(
         title="bge-rerank",
@@ -101,7 +104,7 @@ def create_app(models: Mapping[str, ScorerProtocol | Loader], settings: ServerSe
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, models: Models) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, models: Served) -> AsyncIterator[None]:
     models.start()
     try:
         yield
@@ -123,9 +126,9 @@ async def rerank(body: AnyRequest, request: Request, service: ServiceNow) -> Res
     """Texts by relevance, as TEI has it; with `documents` instead of `texts`, as Cohere has it."""
     if isinstance(body, RerankRequest):
         return await _rerank(body, request, service, version="2")
-    scorer = _scorer(body, "texts", request, service)
-    body.check()
-    ranked = await _ranked(scorer, body, request)
+    async with _asked(body, "texts", request, service) as scorer:
+        body.check()
+        ranked = await _ranked(scorer, body, request)
     if body.return_text:
         return Answer([{"index": index, "score": score, "text": body.texts[index]} for index, score in ranked])
     return Answer([{"index": index, "score": score} for index, score in ranked])
@@ -145,31 +148,33 @@ async def rerank_v1(body: RerankRequest, request: Request, service: ServiceNow) 
 
 @router.get("/health", response_model=Health, responses={503: {"model": Health}})
 async def health(service: ServiceNow) -> Response:
-    """200 where every model can score; 503 while one is loading, or is closed."""
+    """200 where every model can score, if need be after it is loaded; 503 while one is loading, or is closed."""
     states = service.models.states
     worst = max(states.values(), key=list(State).index)
-    answer = Health(status=worst.value, models={name: state.value for name, state in states.items()})
-    return Answer(answer.model_dump(), 200 if worst is State.READY else 503)
+    able = worst in (State.READY, State.UNLOADED)
+    status = State.READY if able else worst
+    answer = Health(status=status.value, models={name: state.value for name, state in states.items()})
+    return Answer(answer.model_dump(), 200 if able else 503)
 
 
 @router.get("/info", responses={code: REFUSALS[code] for code in (401, 404, 503)})
 async def info(service: ServiceNow, model: str | None = None) -> Info:
     """What a model is, and what the server accepts."""
-    scorer = service.models.get(model)
-    return Info(
-        model_id=model or service.models.names[0],
-        model_sha=None,
-        model_dtype=getattr(scorer, "dtype", None),
-        model_type={"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
-        max_concurrent_requests=service.settings.max_requests,
-        max_input_length=scorer.options.max_length,
-        max_client_batch_size=service.settings.max_texts,
-        auto_truncate=True,
-        version=__version__,
-        family=getattr(scorer, "family", None),
-        cutoff_layers=list(getattr(scorer, "cutoff_layers", ())),
-        models=service.models.names,
-    )
+    async with service.models.using(model) as scorer:
+        return Info(
+            model_id=model or service.models.names[0],
+            model_sha=None,
+            model_dtype=getattr(scorer, "dtype", None),
+            model_type={"reranker": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}},
+            max_concurrent_requests=service.settings.max_requests,
+            max_input_length=scorer.options.max_length,
+            max_client_batch_size=service.settings.max_texts,
+            auto_truncate=True,
+            version=__version__,
+            family=getattr(scorer, "family", None),
+            cutoff_layers=list(getattr(scorer, "cutoff_layers", ())),
+            models=service.models.names,
+        )
 
 
 @router.get("/v1/models")
@@ -186,11 +191,10 @@ async def metrics(service: ServiceNow) -> Response:
 
 
 async def _rerank(body: RerankRequest, request: Request, service: Service, version: str) -> Response:
-    scorer = _scorer(body, "documents", request, service)
-    body.check(scorer.options.max_length)
-    results: list[dict[str, Any]] = [
-        {"index": index, "relevance_score": score} for index, score in await _ranked(scorer, body, request, body.top_n)
-    ]
+    async with _asked(body, "documents", request, service) as scorer:
+        body.check(scorer.options.max_length)
+        ranked = await _ranked(scorer, body, request, body.top_n)
+    results: list[dict[str, Any]] = [{"index": index, "relevance_score": score} for index, score in ranked]
     if body.return_documents:
         for result in results:
             document = body.documents[result["index"]]
@@ -200,12 +204,15 @@ async def _rerank(body: RerankRequest, request: Request, service: Service, versi
     return Answer({"id": str(uuid.uuid4()), "model": name, "results": results, "meta": meta})
 
 
-def _scorer(body: TEIRequest | RerankRequest, name: str, request: Request, service: Service) -> ScorerProtocol:
+@asynccontextmanager
+async def _asked(
+    body: TEIRequest | RerankRequest, name: str, request: Request, service: Service
+) -> AsyncIterator[ScorerProtocol]:
     """The model that is asked, after a look at how much is asked of it."""
     request.state.texts = len(body.texts)  # for the access log, refused or not
-    scorer = service.models.get(body.model)
     check_texts(name, body.query, body.prompt, body.texts, service.settings)
-    return scorer
+    async with service.models.using(body.model) as scorer:
+        yield scorer
 
 
 async def _ranked(

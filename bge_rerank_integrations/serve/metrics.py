@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from bge_rerank_integrations.protocol import ScorerProtocol
-from bge_rerank_integrations.serve.models import Models
+from bge_rerank_integrations.serve.models import Served
 from bge_rerank_integrations.stats import Stats
 
 PREFIX = "bge_rerank"
@@ -28,7 +28,7 @@ def stats_of(scorer: ScorerProtocol) -> Stats | None:
 class Metrics:
     """The metrics of one application, in a registry of its own."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Served) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_ScorerCollector(models))
         ProcessCollector(registry=self.registry)
@@ -55,7 +55,7 @@ class Metrics:
 class _ScorerCollector(Collector):
     """Asks each scorer when Prometheus asks."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, models: Served) -> None:
         self._models = models
 
     def collect(self) -> Iterable[Metric]:

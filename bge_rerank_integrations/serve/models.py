@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum
+from typing import Protocol
 
 from bge_rerank_integrations.errors import ClosedError, OptionError, RerankError
 from bge_rerank_integrations.protocol import ScorerProtocol, missing_methods
@@ -22,6 +24,7 @@ class State(str, Enum):
     """What a model can do now, the worst last."""
 
     READY = "ready"
+    UNLOADED = "unloaded"  # it is loaded when it is asked for
     LOADING = "loading"
     CLOSED = "closed"
     FAILED = "failed"
@@ -30,13 +33,45 @@ class State(str, Enum):
 class UnknownModelError(LookupError):
     """The server has no model of that name."""
 
+    def __init__(self, name: str, names: Iterable[str]) -> None:
+        super().__init__(f"model={name!r} is not here: use one of {', '.join(map(repr, names))}")
+
 
 class NotReadyError(ClosedError):
     """The model is loading, closed, or could not be loaded."""
 
 
+class Served(Protocol):
+    """What the application asks of its models."""
+
+    @property
+    def names(self) -> list[str]:
+        """What `model` of a request may be; the first is meant where a request names none."""
+
+    @property
+    def states(self) -> dict[str, State]:
+        """How far each model is."""
+
+    def start(self) -> None:
+        """The application begins. Returns at once."""
+
+    def using(self, name: str | None) -> AbstractAsyncContextManager[ScorerProtocol]:
+        """The scorer of that name, or the first; nobody but its owner closes it meanwhile.
+
+        Raises:
+            UnknownModelError: names the models there are.
+            NotReadyError: says what it is instead of ready.
+        """
+
+    def loaded(self) -> dict[str, ScorerProtocol]:
+        """Those that are ready."""
+
+    def close(self) -> None:
+        """The application ends. May be called twice."""
+
+
 class Models:
-    """Scorers by name, the first of which is meant where no name is given. Any number of threads may use it."""
+    """Scorers by name, all of them there from the beginning. Any number of threads may use it."""
 
     def __init__(self, sources: Mapping[str, ScorerProtocol | Loader]) -> None:
         """
@@ -70,10 +105,15 @@ class Models:
         """
         model = self._models.get(self.names[0] if name is None else name)
         if model is None:
-            raise UnknownModelError(f"model={name!r} is not here: use one of {', '.join(map(repr, self.names))}")
+            raise UnknownModelError(str(name), self.names)
         if model.scorer is None or model.state is not State.READY:
             raise NotReadyError(f"model {model.name!r} is {model.state.value}")
         return model.scorer
+
+    @asynccontextmanager
+    async def using(self, name: str | None) -> AsyncIterator[ScorerProtocol]:
+        """As `get`."""
+        yield self.get(name)
 
     def loaded(self) -> dict[str, ScorerProtocol]:
         """Those that are ready."""

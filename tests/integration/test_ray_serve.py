@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -27,10 +27,9 @@ from bge_rerank_integrations.ray import build_app, serve_app
 from bge_rerank_integrations.ray.serving import Replica
 from bge_rerank_integrations.serve import ServerSettings
 from tests.conftest import CHECKPOINTS, pairs
+from tests.ray_serve import LONG, free_port, serving
 
 ROOT = Path(__file__).parents[2]
-LONG = 120.0
-"""Seconds: more than anything here takes."""
 QUERY = pairs("france")[0][0]
 TEXTS = [text for _, text in pairs("france")] + [text for _, text in pairs("odd")]
 MODELS = {
@@ -39,29 +38,14 @@ MODELS = {
 }
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        port: int = opened.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """Two replicas, on a Ray that has two CPUs."""
-    import ray
     from ray import serve
 
-    port = free_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-        try:
-            serve.start(http_options={"host": "127.0.0.1", "port": port})
-            serve.run(serve_app(MODELS, min_replicas=2, max_replicas=2, settings={"max_texts": 50}))
-            yield f"http://127.0.0.1:{port}"
-            serve.shutdown()
-        finally:
-            ray.shutdown()
+    with serving(cpus=2) as address:
+        serve.run(serve_app(MODELS, min_replicas=2, max_replicas=2, settings={"max_texts": 50}))
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -142,40 +126,44 @@ def test_names_and_health(url: str) -> None:
     assert httpx.get(f"{url}/health").json() == {"status": "ready", "models": dict.fromkeys(MODELS, "ready")}
 
 
-def replica(**settings: Any) -> Replica:
-    return Replica({"encoder": Model(str(CHECKPOINTS / "encoder"))}, None, ServerSettings(**settings))
+@pytest.fixture
+def in_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`serve.multiplexed` asks where it is, to tell Ray's controller what is loaded there."""
+    here = SimpleNamespace(app_name="rerank", deployment="rerank", replica_id="one")
+    monkeypatch.setattr("ray.serve.multiplex._get_internal_replica_context", lambda: here)
 
 
-def test_a_closed_scorer_is_not_healthy() -> None:
-    one = replica()
+async def replica(models: dict[str, Model] | None = None, most: int = 1, **settings: Any) -> Replica:
+    one = Replica.__new__(Replica)
+    await one.__init__(  # type: ignore[misc]  # as Ray calls it
+        models or {"encoder": Model(str(CHECKPOINTS / "encoder"))}, most, None, ServerSettings(**settings)
+    )
+    return one
+
+
+async def test_a_closed_scorer_is_not_healthy(in_replica: None) -> None:
+    one = await replica()
     one.check_health()
     one.__del__()
     with pytest.raises(ClosedError, match="encoder: the scorer was closed"):
         one.check_health()
 
 
-def test_a_model_that_cannot_be_loaded_closes_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[Scorer] = []
-
-    def load(**arguments: Any) -> Scorer:
-        loaded.append(load_scorer(**arguments))
-        return loaded[-1]
-
-    monkeypatch.setattr("bge_rerank_integrations.loading.load_scorer", load)
-    models = {"good": Model(str(CHECKPOINTS / "encoder")), "bad": Model(str(tmp_path))}
+async def test_a_model_that_cannot_be_loaded_closes_the_others(in_replica: None, tmp_path: Path, loads: Any) -> None:
+    models = {"bad": Model(str(tmp_path)), "good": Model(str(CHECKPOINTS / "encoder"))}
     with pytest.raises(CheckpointError):
-        Replica(models, None, ServerSettings())
-    assert [scorer.closed for scorer in loaded] == [True]
+        await replica(models, most=2)
+    assert [scorer.closed for scorer in loads.scorers] == [True]
 
 
-def test_the_key_is_of_the_replicas_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastapi.testclient import TestClient
-
+async def test_the_key_is_of_the_replicas_environment(in_replica: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BGE_RERANK_API_KEY", "secret")
-    one = replica()
-    with TestClient(one.__serve_build_asgi_app__()) as client:
-        assert client.get("/info").status_code == 401
-        assert client.get("/info", headers={"Authorization": "Bearer secret"}).status_code == 200
+    one = await replica()
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(one.__serve_build_asgi_app__()), base_url="http://x"
+    ) as client:
+        assert (await client.get("/info")).status_code == 401
+        assert (await client.get("/info", headers={"Authorization": "Bearer secret"})).status_code == 200
     one.__del__()
 
 
@@ -189,7 +177,8 @@ def test_the_key_is_of_the_replicas_environment(monkeypatch: pytest.MonkeyPatch)
         ({"models": {"a": {"cutoff_layer": 3}}}, "give a hub id or a folder, alone or as its 'model'"),
         ({"models": {"a": {"model": "demo", "cutof": 3}}}, "unknown option 'cutof'"),
         ({"models": {"a": {"model": "demo", "scale": "percent"}}}, "scale='percent'"),
-        ({"replicas": 3}, "args: unknown argument 'replicas': use models, min_replicas"),
+        ({"replicas": 3}, "args: unknown argument 'replicas': use models, models_per_replica, min_replicas"),
+        ({"models_per_replica": 0}, "models_per_replica=0: use a whole number of 1 or more (None: all)"),
         ({"max_replicas": 0}, "max_replicas=0: use a whole number of 1 or more"),
         ({"max_replicas": "2"}, "max_replicas='2': use a whole number"),
         ({"min_replicas": 2}, "min_replicas=2: use a whole number from 0 to max_replicas=1"),
@@ -223,7 +212,7 @@ def test_what_the_deployment_asks_of_ray() -> None:
     scaling = deployment._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (0, 8, 2.5)
     assert deployment.max_ongoing_requests == 10
-    assert deployment.init_args[1] == ["cuda:0", "cuda:1"]
+    assert deployment.init_args[1:3] == (1, ["cuda:0", "cuda:1"])
 
 
 def test_serve_yaml_is_what_ray_reads_and_what_the_page_shows() -> None:
