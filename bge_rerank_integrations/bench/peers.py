@@ -71,6 +71,24 @@ class BFloat16(Ours):
     rounds = "bfloat16"
 
 
+class SideBySide(Ours):
+    """This package, each sequence computed with one core, also where all cores together would be quicker."""
+
+    way = "SPLIT"
+
+    def __init__(self, folder: str, family: str, device: str, dtype: str, batch: int | None = None) -> None:
+        from bge_rerank_integrations.engine.sharing import Always, Way
+
+        super().__init__(folder, family, device, dtype, batch)
+        self.scorer._core.engine.share(Always(Way[self.way]))
+
+
+class AllCores(SideBySide):
+    """This package, all cores on one batch where there are fewer sequences than cores."""
+
+    way = "WHOLE"
+
+
 class FlagEmbedding(Peer):
     """The publisher's own library, by default in batches of 128. It runs the first batch twice."""
 
@@ -265,6 +283,8 @@ PEERS: dict[str, Any] = {
     "ours": Ours,
     "int8": Int8,
     "bfloat16": BFloat16,
+    "side-by-side": SideBySide,
+    "all-cores": AllCores,
     "flagembedding": FlagEmbedding,
     "sentence-transformers": SentenceTransformers,
     "transformers": Transformers,

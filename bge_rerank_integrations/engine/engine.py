@@ -79,6 +79,10 @@ class Engine:
             self._threads[-1].start()
         return [worker.loaded.result() for worker in new]
 
+    def share(self, sharing: Sharing) -> None:
+        """Choose the way for little work by this, rather than by what both were measured to cost."""
+        self._queue.share(sharing)
+
     def submit(self, request: Request) -> None:
         """Queue a request; its future will hold scores for each sequence, or the error of the batch that failed."""
         self.check_open()

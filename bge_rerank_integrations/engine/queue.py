@@ -129,6 +129,12 @@ class Queue:
             self._workers += workers
             self._sharing = sharing
 
+    def share(self, sharing: Sharing) -> None:
+        """Choose the way for little work by this from now on, if there is a choice."""
+        with self._lock:
+            if self._sharing is not None:
+                self._sharing = sharing
+
     def take(self) -> Taken | None:
         """The next batch, longest sequence first, once there is one; None when the queue was closed."""
         with self._lock:

@@ -52,7 +52,7 @@ class Sharing:
         Args:
             lengths: tokens of each sequence; there are fewer of them than workers.
         """
-        tokens = {Way.WHOLE: sum(lengths), Way.SPLIT: max(lengths)}
+        tokens = _tokens(lengths)
         choices = [Choice(way, count.bit_length()) for way, count in tokens.items()]
         seldom = min(choices, key=lambda choice: len(self._rates[choice]))
         if len(self._rates[seldom]) < SAMPLES:
@@ -68,3 +68,20 @@ class Sharing:
     def measured(self, choice: Choice, tokens: int, seconds: float) -> None:
         """Learn what one worker took for so many tokens."""
         self._rates[choice].append(seconds / tokens)
+
+
+class Always(Sharing):
+    """One way, whatever it costs: so that both can be timed beside what `Sharing` chooses."""
+
+    def __init__(self, way: Way) -> None:
+        super().__init__()
+        self._way = way
+
+    def choose(self, lengths: Sequence[int]) -> Choice:
+        """As `Sharing.choose`."""
+        return Choice(self._way, _tokens(lengths)[self._way].bit_length())
+
+
+def _tokens(lengths: Sequence[int]) -> dict[Way, int]:
+    """What one worker has to compute after each other."""
+    return {Way.WHOLE: sum(lengths), Way.SPLIT: max(lengths)}

@@ -16,7 +16,8 @@ import torch
 from bge_rerank_integrations.engine.work import DoesNotFit, LayerScores, Recipe, TokenSequence
 from bge_rerank_integrations.errors import CheckpointError, OutOfMemory
 from bge_rerank_integrations.model.cores import use_cores, with_cores
-from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
+from bge_rerank_integrations.model.families.base import Family, RerankModel
+from bge_rerank_integrations.model.memory import affordable_tokens, check_room
 from bge_rerank_integrations.model.nn.fused.probe import fuse_for
 from bge_rerank_integrations.model.nn.int8 import Int8Linear, check_int8
 from bge_rerank_integrations.model.nn.linear import replace_linears
@@ -26,8 +27,6 @@ from bge_rerank_integrations.model.weights import check_weights, load_weights
 
 CPU_TOKEN_BUDGET = 1024
 """For each core."""
-CUDA_TOKEN_BUDGET = 32768
-"""The largest; less if there is little memory, see `affordable_tokens`."""
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "bad_alloc")
 """What torch's errors of other classes say: the CPU's allocator, MPS and CUDA, cuBLAS and cuDNN, C++."""
@@ -68,7 +67,11 @@ class Replica:
             model = self.family.build(depth)
         check_weights(self.family.checkpoint, model.targets(), model.ignored)  # before a byte is allocated
         stored = torch.float32 if self.dtype is torch.int8 else self.dtype
-        model = model.to(stored).to_empty(device=self.device).eval().requires_grad_(False)
+        model = model.to(stored)
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            check_room(model, self.family, self.device, free)
+        model = model.to_empty(device=self.device).eval().requires_grad_(False)
         load_weights(self.family.checkpoint, model.targets(), self._abandoned)
         self._check_files()
         self._round_up = self._speed_up(model)
@@ -82,6 +85,8 @@ class Replica:
         try:
             with_cores(self._cores, partial(self._load, depth))
             return
+        except OutOfMemory:
+            pass
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -166,17 +171,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return any(words in str(error).lower() for words in _OUT_OF_MEMORY)
-
-
-def affordable_tokens(free: int, dimensions: Dimensions, itemsize: int) -> int:
-    """How many tokens have activations that fill half of a GPU's free memory; 2,048 to `CUDA_TOKEN_BUDGET`.
-
-    A layer has about eight states of `width` for each token (the hidden state, its norm, queries, keys, values, the
-    output of attention, and copies) and three of `feed_forward`. If it is too many, the engine halves the batch.
-
-    Args:
-        free: bytes.
-        itemsize: bytes for each number.
-    """
-    each = itemsize * (8 * dimensions.width + 3 * dimensions.feed_forward)
-    return max(2048, min(CUDA_TOKEN_BUDGET, free // 2 // each))

@@ -62,6 +62,11 @@ def test_our_own_rounded_scores_need_only_correlate() -> None:
         assert timing.difference > 1e-3
 
 
+def test_both_ways_of_little_work_are_timed() -> None:
+    report = benchmark("demo", ["side-by-side", "all-cores"], ["single"], rounds=1, device="cpu")
+    assert [(timing.problem, len(timing.seconds)) for timing in report.timings] == [(None, 1)] * 3
+
+
 def test_a_model_whose_tokenizer_is_elsewhere() -> None:
     """Peers are given one folder, and look for everything there."""
     (ours,) = benchmark("demo-layerwise", [], ["single"], rounds=1, device="cpu").timings

@@ -33,6 +33,7 @@ FLOORS = (
     ("scorer",),
     ("call",),
     ("model.replica",),
+    ("model.memory",),
     tuple(where.partition(":")[0].partition(".")[2] for where in FAMILIES.values()),
     ("model.families.decoder_base",),
     ("model.families.base",),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from bge_rerank_integrations.engine.engine import Engine
-from bge_rerank_integrations.engine.sharing import RETRY, SAMPLES, Sharing, Way
+from bge_rerank_integrations.engine.sharing import RETRY, SAMPLES, Always, Sharing, Way
 from bge_rerank_integrations.engine.work import LayerScores, Recipe, TokenSequence
 from tests.unit.engine.conftest import LONG, Adder, hold, submit
 
@@ -131,9 +131,20 @@ def test_one_sequence_may_have_all_cores_and_many_may_not(engine_of: Callable[..
     assert [batch for batch in adder.whole[tried:] if len(batch) > 1] == []
 
 
+@pytest.mark.parametrize(("way", "whole"), [(Way.WHOLE, 10), (Way.SPLIT, 0)], ids=["whole", "split"])
+def test_one_way_can_be_had_alone(way: Way, whole: int, engine_of: Callable[..., Engine]) -> None:
+    adder = Adder(2)
+    engine = engine_of([adder])
+    engine.share(Always(way))
+    for _ in range(10):
+        submit(engine, [5]).future.result(LONG)
+    assert len(adder.whole) == whole
+
+
 def test_several_devices_or_one_worker_never_ask_for_all_cores(engine_of: Callable[..., Engine]) -> None:
     for adders in ([Adder(2), Adder(2)], [Adder(1)]):
         engine = engine_of(adders)
+        engine.share(Always(Way.WHOLE))
         for _ in range(10):
             submit(engine, [5]).future.result(LONG)
         assert [adder.whole for adder in adders] == [[]] * len(adders)
