@@ -1,4 +1,4 @@
-"""Worker threads run the models: one for each GPU, one for each core of a CPU. Callers hand in tokens and get a future.
+"""Worker threads run the models: two for each GPU, one for each core of a CPU. Callers hand in tokens and get a future.
 
 Requests that wait at the same time share batches. This does not change scores: a packed sequence sees only itself.
 """
@@ -55,7 +55,7 @@ class Engine:
         self._finalizer = weakref.finalize(
             self, _stop, self._process, self._queue, self._threads, self._tokenizing, hook
         )
-        self._queue.enter(len(makers))
+        self._queue.enter(len(makers), len(makers))
         try:
             runners = self._start(makers)
             common = set.intersection(*(set(runner.fused) for runner in runners))
@@ -63,7 +63,8 @@ class Engine:
             if settings.token_budget is None:
                 self._queue.token_budget = min(runner.token_budget() for runner in runners)
             more = [partial(_same, runner) for runner in runners for _ in range(runner.workers - 1)]
-            self._queue.enter(len(more), Sharing() if more and len(runners) == 1 else None)
+            shares = sum(runner.shares - 1 for runner in runners)
+            self._queue.enter(len(more), shares, Sharing() if shares and len(runners) == 1 else None)
             self._start(more)
         except BaseException:
             self._queue.close()  # the finalizer waits for what still loads: torch aborts if Python ends meanwhile

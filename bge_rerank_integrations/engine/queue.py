@@ -58,6 +58,7 @@ class Queue:
         self._patience = BATCHES_TO_RECOVER
         self._raised = False
         self._workers = self._idle = 0
+        self._shares = 0
         self._sharing: Sharing | None = None
         self._inside = [0, 0]
         """Tokens that wait, by the door through which their request came."""
@@ -119,14 +120,16 @@ class Queue:
         settle(request.admitted.set_result, None)
         request.fill(())
 
-    def enter(self, workers: int, sharing: Sharing | None = None) -> None:
+    def enter(self, workers: int, shares: int, sharing: Sharing | None = None) -> None:
         """So many workers come: each takes batches and `leave`s once.
 
         Args:
+            shares: how many of them compute side by side, so that what waits is divided among them.
             sharing: chooses the way for work that is too little for all of them; None: always side by side.
         """
         with self._lock:
             self._workers += workers
+            self._shares += shares
             self._sharing = sharing
 
     def share(self, sharing: Sharing) -> None:
@@ -307,7 +310,7 @@ class Queue:
         recipe, callers = next(iter(self._turns.items()))
         budget = self._budget
         if choice is None or choice.way is Way.SPLIT:
-            budget = min(budget, -(-self.tokens // self._workers))  # leave a share for the other workers
+            budget = min(budget, -(-self.tokens // self._shares))  # leave their shares to the others
         tokens = 0
         while callers:
             caller, requests = next(iter(callers.items()))

@@ -64,6 +64,9 @@ class Runner(Protocol):
 
     workers: int
     """How many threads may run batches at the same time. Each enters first, and leaves at the end."""
+    shares: int
+    """How many of them compute side by side. Beside one share, the other workers prepare a batch and read back scores
+    while the device computes."""
 
     @property
     def fused(self) -> tuple[str, ...]:
@@ -76,7 +79,7 @@ class Runner(Protocol):
         """Scores for each sequence, in the order given; `DoesNotFit` if the device's memory is too small."""
 
     def run_whole(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
-        """As `run`, with what the device has for all workers. Asked for only if there are several."""
+        """As `run`, with what the device has for all workers. Asked for only if there are several shares."""
 
     def token_budget(self) -> int:
         """How many tokens a worker can take at once."""

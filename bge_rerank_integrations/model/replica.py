@@ -1,7 +1,8 @@
 """One copy of a model on one device: loaded, made fast for it, and run.
 
 On a CPU several threads run it at the same time, each with one core: batches side by side need not wait for each other
-after every operation, and keep to their own cores' caches.
+after every operation, and keep to their own cores' caches. On a GPU two threads do, each with a stream of its own:
+while the batch of one is computed, the other packs and copies the next one, or reads back scores.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from bge_rerank_integrations.model.weights import check_weights, load_weights
 
 CPU_TOKEN_BUDGET = 1024
 """For each core."""
+IN_FLIGHT = 2
+"""Batches at a time on a GPU."""
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "alloc_failed", "bad_alloc")
 """What torch's errors of other classes say: the CPU's allocator, MPS and CUDA, cuBLAS and cuDNN, C++."""
@@ -48,7 +51,8 @@ class Replica:
         self.family = family
         self.device = device
         self.dtype = dtype
-        self.workers = cores if device.type == "cpu" else 1
+        self.workers = {"cpu": cores, "cuda": IN_FLIGHT}.get(device.type, 1)
+        self.shares = cores if device.type == "cpu" else 1
         self.fused: tuple[str, ...] = ()
         """The operators that are one kernel on this GPU, see `nn.fused`."""
         self._present = 0
@@ -75,6 +79,8 @@ class Replica:
         load_weights(self.family.checkpoint, model.targets(), self._abandoned)
         self._check_files()
         self._round_up = self._speed_up(model)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # the workers' streams do not wait for the one that loads
         self.model, self.depth = model, depth
 
     def _deepen(self, depth: int) -> None:
@@ -121,6 +127,8 @@ class Replica:
             self._present += 1
         if self.device.type == "cpu":
             use_cores(1)
+        elif self.device.type == "cuda":
+            torch.cuda.set_stream(torch.cuda.Stream(self.device))  # of this thread
 
     def run_whole(self, sequences: Sequence[TokenSequence], recipe: Recipe) -> list[LayerScores]:
         """See `Runner.run_whole`."""
@@ -153,7 +161,7 @@ class Replica:
         if self.device.type != "cuda":
             return CPU_TOKEN_BUDGET
         free, _ = torch.cuda.mem_get_info(self.device)
-        return affordable_tokens(free, self.family.dimensions, self.dtype.itemsize)
+        return affordable_tokens(free // IN_FLIGHT, self.family.dimensions, self.dtype.itemsize)
 
     def leave(self) -> None:
         """See `Runner.leave`."""

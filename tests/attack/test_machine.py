@@ -51,9 +51,10 @@ STEPS = count()
 class Runner:
     """Scores a sequence by the sum of its ids and its layer; fails where it holds poison or memory is short."""
 
-    def __init__(self, machine: Attacks, workers: int) -> None:
+    def __init__(self, machine: Attacks, workers: int, shares: int) -> None:
         self.machine = machine
         self.workers = workers
+        self.shares = min(shares, workers)
         self.fused = ()
 
     def enter(self) -> None:
@@ -172,15 +173,16 @@ class Attacks(RuleBasedStateMachine):
     @initialize(
         devices=st.integers(1, 2),
         workers=st.integers(1, 3),
+        shares=st.sampled_from([1, 3]),
         cache=st.sampled_from([0, 8]),
         limit=st.sampled_from([20, 200, 10**6]),
     )
-    def load(self, devices: int, workers: int, cache: int, limit: int) -> None:
+    def load(self, devices: int, workers: int, shares: int, cache: int, limit: int) -> None:
         self.handles = handles()
         self.settings = EngineSettings(
             token_budget=64, cache_size=cache, max_queued_tokens=limit, on_batch=lambda _: 1 // 0
         )
-        self.makers = [lambda: Runner(self, workers) for _ in range(devices)]
+        self.makers = [lambda: Runner(self, workers, shares) for _ in range(devices)]
         self.engine = Engine(self.makers, self.settings)
 
     @rule(ids=SEVERAL, recipe=RECIPES, caller=st.integers(0, 5))

@@ -111,7 +111,7 @@ class Server:
         self._limits = limits
         self._under_way = 0
         self._queue = Queue(costs.token_budget, limits.queued_tokens)
-        self._queue.enter(costs.workers)
+        self._queue.enter(costs.workers, costs.workers)
         self._bell = self.env.event()
         for _ in range(costs.workers):
             self.env.process(self._work())

@@ -21,9 +21,9 @@ from bge_rerank_integrations.engine.work import TokenSequence, in_order
 from bge_rerank_integrations.loading import resolve
 from bge_rerank_integrations.model.devices import dtype_name
 from bge_rerank_integrations.model.families.base import Family, RerankModel
+from bge_rerank_integrations.model.memory import CUDA_TOKEN_BUDGET
 from bge_rerank_integrations.model.nn.fused.layers import Operators, fuse
 from bge_rerank_integrations.model.nn.fused.probe import load
-from bge_rerank_integrations.model.memory import CUDA_TOKEN_BUDGET
 from bge_rerank_integrations.options import ModelSource, Placement, ScoringOptions
 from bge_rerank_integrations.scorer import limits
 

@@ -19,8 +19,9 @@ LONG = 60  # seconds no test should ever wait
 class Adder:
     """Scores a sequence by the sum of its ids; records batches; a test may hold it and make it fail."""
 
-    def __init__(self, workers: int = 1) -> None:
+    def __init__(self, workers: int = 1, shares: int | None = None) -> None:
         self.workers = workers
+        self.shares = workers if shares is None else shares
         self.entered = 0
         self.present: set[threading.Thread] = set()
         self.whole: list[list[list[int]]] = []
@@ -68,7 +69,7 @@ class Adder:
 
 def queue_of(token_budget: int, max_tokens: int, workers: int) -> Queue:
     queue = Queue(token_budget, max_tokens)
-    queue.enter(workers)
+    queue.enter(workers, workers)
     return queue
 
 
