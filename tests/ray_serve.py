@@ -5,18 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 LONG = 120.0
 """Seconds: more than anything in a test takes."""
-QUICK = {
-    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.2",
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.2",
-}
-"""For Ray's environment: it counts waiting requests more often than every ten seconds."""
 
 
 def free_port() -> int:
@@ -26,7 +21,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(cpus: int, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+def serving(cpus: int) -> Iterator[str]:
     """The address of its proxy; it and Ray end with the block.
 
     Args:
@@ -36,7 +31,7 @@ def serving(cpus: int, environment: Mapping[str, str] | None = None) -> Iterator
     from ray import serve
 
     port = free_port()
-    with mock.patch.dict(os.environ, {"RAY_USAGE_STATS_ENABLED": "0", **(environment or {})}):
+    with mock.patch.dict(os.environ, {"RAY_USAGE_STATS_ENABLED": "0"}):
         ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False)
         try:
             serve.start(http_options={"host": "127.0.0.1", "port": port})

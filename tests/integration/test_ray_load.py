@@ -18,11 +18,12 @@ from ray import serve
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.ray import serve_app
 from tests.conftest import CHECKPOINTS, pairs
-from tests.ray_serve import LONG, QUICK, running, serving, wait_until, with_options
+from tests.ray_serve import LONG, running, serving, wait_until, with_options
 
 QUERY = pairs("france")[0][0]
 TEXTS = [text for _, text in pairs("france")]
-MANY = TEXTS * 300
+MANY = [f"{number}: {text}" for number in range(500) for text in TEXTS]
+"""Enough for some time."""
 ENCODER = str(CHECKPOINTS / "encoder")
 LAYERWISE = str(CHECKPOINTS / "layerwise")
 HEADER = "serve-multiplexed-model-id"
@@ -31,7 +32,7 @@ HEADER = "serve-multiplexed-model-id"
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A Ray that puts as many replicas as are asked for onto this machine."""
-    with serving(cpus=8, environment=QUICK) as address:
+    with serving(cpus=8) as address:
         yield address
 
 
@@ -39,7 +40,11 @@ def address() -> Iterator[str]:
 def here() -> Iterator[dict[str, list[float]]]:
     """What each model gives in this process."""
     with load_scorer(ENCODER) as encoder, load_scorer(LAYERWISE) as layerwise:
-        yield {name: one.score(QUERY, TEXTS) for name, one in (("encoder", encoder), ("layerwise", layerwise))}
+        yield {
+            "encoder": encoder.score(QUERY, TEXTS),
+            "layerwise": layerwise.score(QUERY, TEXTS),
+            "many": encoder.score(QUERY, MANY),
+        }
 
 
 @contextmanager
@@ -86,7 +91,7 @@ def check(answer: httpx.Response, expected: list[float]) -> None:
     assert [scores[index] for index in range(len(expected))] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.look_back_period_s.:FutureWarning")  # Ray counts more often than it looks here
+@pytest.mark.filterwarnings("ignore:The `metrics_interval_s`:DeprecationWarning")  # what Ray tells to use has no effect
 def test_replicas_come_with_the_load_and_go_with_it(address: str, here: dict[str, list[float]]) -> None:
     scaling = {
         "min_replicas": 1,
@@ -95,6 +100,7 @@ def test_replicas_come_with_the_load_and_go_with_it(address: str, here: dict[str
         "upscale_delay_s": 0.5,
         "downscale_delay_s": 0.5,
         "look_back_period_s": 1,
+        "metrics_interval_s": 0.2,
     }
     application = with_options(serve_app({"encoder": ENCODER}), autoscaling_config=scaling)
     with deployed(address, "scaled", application) as url, asking(1, url, here["encoder"]) as always:
@@ -118,7 +124,7 @@ def test_a_new_version_and_an_end_lose_no_request(address: str, here: dict[str, 
             wait_until(lambda: under_way(url) >= 4, "four requests under way")
             serve.delete("renewed")
             for one in held:
-                check(one.result(LONG), here["encoder"] * 300)
+                check(one.result(LONG), here["many"])
     assert post(url).status_code == 404
 
 
