@@ -29,7 +29,22 @@ Positive = Annotated[float, Field(gt=0, le=1e12)]
 Epsilon = Annotated[float, Field(gt=0, le=1)]
 
 
+TIED_BY_DEFAULT = ("gemma", "gemma2", "gemma3_text", "minicpm")
+"""Model types whose embeddings are also the language model's head unless config.json says otherwise."""
 _READ = (".json", ".safetensors")
+
+
+def ties_head(config: Mapping[str, Any]) -> bool:
+    """Whether a language model's embeddings are also its head. Models with other heads have none to tie."""
+    if "start_layer" in config or is_classifier(config):
+        return False
+    return bool(config.get("tie_word_embeddings", config.get("model_type") in TIED_BY_DEFAULT))
+
+
+def is_classifier(config: Mapping[str, Any]) -> bool:
+    """Whether config.json names a class of transformers that gives labels to texts."""
+    named = config.get("architectures")
+    return isinstance(named, list) and any(str(name).endswith("ForSequenceClassification") for name in named)
 
 
 class CheckpointConfig(BaseModel):

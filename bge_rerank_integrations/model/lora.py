@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bge_rerank_integrations.errors import CheckpointError, WeightsError
-from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.checkpoint import Checkpoint, ties_head
 from bge_rerank_integrations.model.json_file import read_json
 from bge_rerank_integrations.model.tensor_files import FLOATS, Stored, TensorSource, opened, read_header
 from bge_rerank_integrations.model.tokenizer_files import TokenizerFiles
@@ -246,7 +246,7 @@ def merged(base: Checkpoint, adapter: Adapter) -> Checkpoint:
     weights = MergedTensors(base.weights, adapter)
     config = dict(base.config)
     own_head = HEAD in adapter.replaced
-    if config.get("model_type") == "gemma" and config.get("tie_word_embeddings", True):
+    if ties_head(config):
         # peft saves the base's embeddings beside the factors of their change; merging changes the head with them
         if EMBEDDINGS in adapter.replaced and EMBEDDINGS not in adapter.factors and not own_head:
             raise WeightsError(

@@ -12,6 +12,7 @@ from transformers import Gemma2Config, Gemma2Model, GemmaConfig, GemmaModel, Pre
 from bge_rerank_integrations.model.families.decoder_base import _layer_destinations
 from bge_rerank_integrations.model.nn.decoder import DecoderShape, DecoderStack
 from bge_rerank_integrations.model.nn.layout import Layout
+from bge_rerank_integrations.model.nn.rotary import Rope
 
 LENGTHS = (17, 3, 40, 1, 17, 17)
 HEADS = [(4, 1, 16), (4, 2, 24), (3, 3, 32), (8, 4, 8)]
@@ -33,7 +34,7 @@ def stack_like(model: PreTrainedModel, shape: DecoderShape) -> DecoderStack:
     stack.norm.weight.copy_(state.pop("norm.weight"))
     for i, layer in enumerate(stack.layers):
         for name, place in _layer_destinations(layer).items():
-            place.copy_(state.pop(f"layers.{i}.{name}.weight"))
+            place.copy_(state.pop(f"layers.{i}.{name}"))
     assert not state
     return stack
 
@@ -49,7 +50,7 @@ def shape_of(config: Any, heads: tuple[int, int, int], **differences: Any) -> De
         feed_forward=80,
         norm_eps=config.rms_norm_eps,
         activation="gelu_pytorch_tanh",
-        rope_theta=10000.0,
+        ropes=[Rope(10000.0)] * config.num_hidden_layers,
         embedding_scale=48**0.5,
         norm_offset=1.0,
         **{"attention_scale": heads[2] ** -0.5} | differences,

@@ -13,27 +13,16 @@ from torch import Tensor, nn
 from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.model.checkpoint import CheckpointConfig, Count, Epsilon, Positive, Size
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
+from bge_rerank_integrations.model.families.rotations import Rotation, read_rotations
 from bge_rerank_integrations.model.inputs import DecoderInputs, Limits, tokenize
 from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.model.nn.decoder import DecoderLayer, DecoderShape, DecoderStack
+from bge_rerank_integrations.model.nn.rotary import Rope
 from bge_rerank_integrations.model.weights import Target
 from bge_rerank_integrations.options import ScoringOptions, whole_number
 from bge_rerank_integrations.prompts import PROMPTS
 
 SEPARATOR = "\n"
-
-
-class Rotation(CheckpointConfig):
-    """The numbers of rotary positions."""
-
-    rope_type: str | None = None
-    type: str | None = None
-    rope_theta: Positive
-    partial_rotary_factor: float = 1.0
-
-    @property
-    def kind(self) -> str:
-        return self.rope_type or self.type or "default"
 
 
 class DecoderConfig(CheckpointConfig):
@@ -67,16 +56,25 @@ class DecoderConfig(CheckpointConfig):
         return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
-    def rotations(self) -> list[Rotation]:
-        """The rotary positions that config.json names, one for each kind of layer where it tells kinds apart.
+    def layer_kinds(self) -> list[str]:
+        """For each layer, what kind it is of, where config.json tells kinds apart."""
+        return ["full_attention"] * self.num_hidden_layers
 
-        transformers 5 writes them under rope_parameters.
-        """
+    @property
+    def rotations(self) -> dict[str, Rotation]:
+        """The rotary positions of each kind of layer; or of all, by whatever name."""
         given = self.rope_parameters or self.rope_scaling or {}
-        by_kind = [value for value in given.values() if isinstance(value, dict)]
-        if (by_kind and len(by_kind) < len(given)) or any(isinstance(v, dict) for one in by_kind for v in one.values()):
-            raise ValueError(f"rope_parameters {given!r} are neither one set of numbers nor one for each kind of layer")
-        return [Rotation.model_validate({"rope_theta": self.rope_theta} | one) for one in by_kind or [given]]
+        return read_rotations(given, {"full_attention": self.rope_theta})
+
+    @property
+    def ropes(self) -> list[Rope]:
+        """The rotary positions of each layer."""
+        by_kind = {kind: each.rope(self.max_position_embeddings) for kind, each in self.rotations.items()}
+        if len({*by_kind.values()}) == 1:
+            return [*by_kind.values()][:1] * self.num_hidden_layers
+        if missing := {*self.layer_kinds} - {*by_kind}:
+            raise ValueError(f"rope_parameters has no numbers for layers of the kind {min(missing)!r}")
+        return [by_kind[kind] for kind in self.layer_kinds]
 
     @model_validator(mode="after")
     def _fits(self) -> DecoderConfig:
@@ -86,14 +84,7 @@ class DecoderConfig(CheckpointConfig):
             raise ValueError(f"head_dim {self.size_of_head}: rotary positions need an even one")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        rotations = self.rotations
-        for rotation in rotations:
-            if rotation.kind != "default" or rotation.partial_rotary_factor != 1:
-                raise ValueError(f"rotary positions of type {rotation.kind!r} ({rotation}): only plain ones are known")
-        if len({rotation.rope_theta for rotation in rotations}) > 1:
-            raise ValueError("rope_parameters has several rope_theta: only one for all layers is known")
-        if self.attention_bias:
-            raise ValueError("attention_bias true: only decoders without biases are known")
+        assert self.ropes  # which raises where they are not known
         return self
 
     def shape(self, depth: int, **differences: Any) -> DecoderShape:
@@ -108,7 +99,7 @@ class DecoderConfig(CheckpointConfig):
             "feed_forward": self.intermediate_size,
             "norm_eps": self.rms_norm_eps,
             "activation": self.activation,
-            "rope_theta": self.rotations[0].rope_theta,
+            "ropes": self.ropes,
             "attention_scale": self.size_of_head**-0.5,
         }
         return DecoderShape(**{**common, **differences})
@@ -175,6 +166,21 @@ class DecoderFamily(Family):
         return ids[0]
 
 
+class CutoffConfig(DecoderConfig):
+    """Of models with a stack of the publisher's own, which knows plain rotary positions and no biases."""
+
+    @model_validator(mode="after")
+    def _plain(self) -> CutoffConfig:
+        kinds = self.rotations.values()
+        if scaled := [numbers.kind for numbers in kinds if numbers.kind != "default"]:
+            raise ValueError(f"rope_parameters of type {scaled[0]!r}: this family knows only plain rotary positions")
+        if len({numbers.rope_theta for numbers in kinds}) > 1:
+            raise ValueError("rope_parameters has several rope_theta: this family knows only one for all layers")
+        if self.attention_bias:
+            raise ValueError("attention_bias true: this family knows no biases")
+        return self
+
+
 class CutoffFamily(DecoderFamily):
     """A decoder family whose score can be read after any of several layers."""
 
@@ -229,33 +235,34 @@ class DecoderModel(RerankModel):
         for i in range(self.all_layers):
             built = i < len(stack.layers)
             for name, destination in _layer_destinations(stack.layers[i if built else 0]).items():
-                targets[f"model.layers.{i}.{name}.weight"] = Target(
-                    destination if built else None, tuple(destination.shape)
-                )
+                targets[f"model.layers.{i}.{name}"] = Target(destination if built else None, tuple(destination.shape))
         return targets
 
 
 def _layer_destinations(layer: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a layer, by their names in a checkpoint."""
     assert isinstance(layer, DecoderLayer)
-    key, value = layer.key_value.weight.chunk(2)
-    destinations = {
-        "self_attn.q_proj": layer.query.weight,
-        "self_attn.k_proj": key,
-        "self_attn.v_proj": value,
-        "self_attn.o_proj": layer.out.weight,
-        "mlp.gate_proj": layer.gate.weight,
-        "mlp.up_proj": layer.up.weight,
-        "mlp.down_proj": layer.down.weight,
-        "input_layernorm": layer.attention_norm.weight,
+    names = {
+        "self_attn.q_proj": layer.query,
+        "self_attn.o_proj": layer.out,
+        "mlp.gate_proj": layer.gate,
+        "mlp.up_proj": layer.up,
+        "mlp.down_proj": layer.down,
+        "self_attn.q_norm": layer.query_norm,
+        "self_attn.k_norm": layer.key_norm,
+        "input_layernorm": layer.attention_norm,
     }
     if layer.shape.post_norms:
-        assert isinstance(layer.attention_post_norm.weight, Tensor)
-        assert isinstance(layer.feed_forward_post_norm.weight, Tensor)
-        destinations["post_attention_layernorm"] = layer.attention_post_norm.weight
-        destinations["pre_feedforward_layernorm"] = layer.feed_forward_norm.weight
-        destinations["post_feedforward_layernorm"] = layer.feed_forward_post_norm.weight
+        names["post_attention_layernorm"] = layer.attention_post_norm
+        names["pre_feedforward_layernorm"] = layer.feed_forward_norm
+        names["post_feedforward_layernorm"] = layer.feed_forward_post_norm
     else:
-        destinations["post_attention_layernorm"] = layer.feed_forward_norm.weight
+        names["post_attention_layernorm"] = layer.feed_forward_norm
+    destinations: dict[str, Tensor] = {}
+    for kind, both in layer.key_value.named_parameters():
+        destinations[f"self_attn.k_proj.{kind}"], destinations[f"self_attn.v_proj.{kind}"] = both.chunk(2)
+    for name, module in names.items():
+        destinations |= {f"{name}.{kind}": parameter for kind, parameter in module.named_parameters()}
     return destinations
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.model.checkpoint import Checkpoint, Count, Positive
-from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
+from bge_rerank_integrations.model.families.decoder_base import CutoffConfig, CutoffFamily, DecoderModel, dot
 from bge_rerank_integrations.model.nn.decoder import DecoderShape
 from bge_rerank_integrations.model.packing import PackedBatch
 from bge_rerank_integrations.model.weights import Target
@@ -18,7 +18,7 @@ from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.prompts import PROMPTS
 
 
-class MiniCPMConfig(DecoderConfig):
+class MiniCPMConfig(CutoffConfig):
     """The keys of config.json, with the defaults of the publisher's configuration class."""
 
     hidden_act: str = "silu"

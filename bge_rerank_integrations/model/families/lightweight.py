@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.errors import OptionError, UnknownFamilyError
 from bge_rerank_integrations.model.checkpoint import Checkpoint, Count, Positive
-from bge_rerank_integrations.model.families.decoder_base import CutoffFamily, DecoderConfig, DecoderModel, dot
+from bge_rerank_integrations.model.families.decoder_base import CutoffConfig, CutoffFamily, DecoderModel, dot
 from bge_rerank_integrations.model.nn.decoder import DecoderShape, Stream
 from bge_rerank_integrations.model.packing import Merge, PackedBatch
 from bge_rerank_integrations.model.weights import Target
@@ -20,7 +20,7 @@ from bge_rerank_integrations.options import HeadIndex, ScoringOptions
 from bge_rerank_integrations.prompts import PROMPTS
 
 
-class CostWiseGemmaConfig(DecoderConfig):
+class CostWiseGemmaConfig(CutoffConfig):
     """The keys of config.json, with the defaults of the publisher's configuration class."""
 
     hidden_activation: str = "gelu_pytorch_tanh"
@@ -57,7 +57,8 @@ class LightweightFamily(CutoffFamily):
 
     @classmethod
     def claims(cls, checkpoint: Checkpoint) -> bool:
-        return checkpoint.model_type == "cost_wise_gemma"  # a plain Gemma 2 is one only if somebody says so
+        # a plain Gemma 2 is of the llm family
+        return super().claims(checkpoint) and ("start_layer" in checkpoint.config or checkpoint.model_type != "gemma2")
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
