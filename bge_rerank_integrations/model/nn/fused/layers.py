@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields
 from torch import Tensor, nn
 
 from bge_rerank_integrations.model.nn.attention import Mask, attend
-from bge_rerank_integrations.model.nn.decoder import DecoderLayer, RMSNorm, Rotation, Stream
+from bge_rerank_integrations.model.nn.decoder import DecoderLayer, RMSNorm, Stream
 from bge_rerank_integrations.model.nn.encoder import EncoderLayer
 from bge_rerank_integrations.model.nn.fused import plain
 from bge_rerank_integrations.model.nn.layout import Layout
+from bge_rerank_integrations.model.nn.rotary import Rotation
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,18 @@ class Operators:
 
 
 def fuse(model: nn.Module, operators: Operators) -> None:
-    """Replace each layer of a model, or of its list of layers, by the one of this file."""
+    """Replace each layer of a model, or of its list of layers, by the one of this file, if there is one that fits."""
     for layers in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
         for index, layer in enumerate(layers):
-            if isinstance(layer, DecoderLayer):
+            if isinstance(layer, DecoderLayer) and fits(layer):
                 layers[index] = FusedDecoderLayer(layer, operators)
             elif isinstance(layer, EncoderLayer):
                 layers[index] = FusedEncoderLayer(layer, operators)
+
+
+def fits(layer: DecoderLayer) -> bool:
+    """Whether there is a fused layer that computes the same: none has norms of queries and keys, or adds that bias."""
+    return not layer.shape.query_key_norms and "down" not in layer.shape.biases
 
 
 class FusedEncoderLayer(nn.Module):

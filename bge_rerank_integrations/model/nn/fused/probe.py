@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bge_rerank_integrations.model.nn.decoder import DecoderLayer
 from bge_rerank_integrations.model.nn.encoder import EncoderLayer
 from bge_rerank_integrations.model.nn.fused import plain
-from bge_rerank_integrations.model.nn.fused.layers import Operators, fuse
+from bge_rerank_integrations.model.nn.fused.layers import Operators, fits, fuse
 
 _TOLERANCE = 4
 """Roundings to the dtype by which two results may differ."""
@@ -28,7 +28,7 @@ def fuse_for(model: nn.Module, device: torch.device, dtype: torch.dtype) -> tupl
     used: set[str] = set()
     for layers in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
         first = layers[0]
-        if isinstance(first, DecoderLayer):
+        if isinstance(first, DecoderLayer) and fits(first):
             shape = first.shape
             operators = probe(device, dtype, shape.width, shape.head_dim, shape.activation)
         elif isinstance(first, EncoderLayer):

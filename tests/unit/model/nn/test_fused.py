@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -16,6 +17,7 @@ from bge_rerank_integrations.model.packing import pack
 from bge_rerank_integrations.model.weights import load_weights
 from bge_rerank_integrations.options import ScoringOptions
 from tests.conftest import CHECKPOINTS, FAMILIES
+from tests.parity.test_llm_bases import BASES, save
 
 CPU = torch.device("cpu")
 SEQUENCES = [
@@ -41,6 +43,21 @@ def test_fused_layers_score_the_same(name: str, cuts: bool) -> None:
         expected = model.score(batch, recipe)
         fuse(model, Operators())
         assert "Fused" in repr(model)
+        assert torch.allclose(model.score(batch, recipe), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_every_base_of_the_llm_family_scores_the_same(name: str, tmp_path: Path) -> None:
+    """Layers with norms of queries and keys, or a bias after the feed-forward, stay as they are."""
+    family = family_class("llm")(Checkpoint(save(tmp_path, BASES[name])))
+    with torch.device("meta"):
+        model = family.build(family.dimensions.layers)
+    model = model.to_empty(device="cpu").requires_grad_(False)
+    load_weights(family.checkpoint, model.targets(), Event())
+    recipe, batch = family.recipe(ScoringOptions()), pack(SEQUENCES, CPU)
+    with torch.inference_mode():
+        expected = model.score(batch, recipe)
+        fuse(model, Operators())
         assert torch.allclose(model.score(batch, recipe), expected, rtol=0, atol=1e-5)
 
 
