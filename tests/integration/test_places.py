@@ -1,9 +1,9 @@
-"""One pipeline, the model in other places: in process, and behind this package's server in each dialect it speaks."""
+"""One pipeline, the model in other places: in process, and behind the server, alone or in replicas of Ray Serve."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from llama_index.core.schema import TextNode
 from bge_rerank_integrations import Scorer, langchain, llama_index, load_scorer
 from bge_rerank_integrations.errors import OptionError, RemoteError
 from bge_rerank_integrations.serve import ServerSettings, create_app
+from tests import ray_serve
 from tests.server import serving
 
 KEY = "key-of-the-server"
@@ -38,9 +39,30 @@ def models() -> Iterator[dict[str, Scorer]]:
         scorer.close()
 
 
-@pytest.fixture(scope="module")
-def url(models: dict[str, Scorer]) -> Iterator[str]:
+@contextmanager
+def alone(models: dict[str, Scorer]) -> Iterator[str]:
     with serving(create_app(models, ServerSettings(api_key=KEY))) as address:
+        yield address
+
+
+@contextmanager
+def on_ray(models: dict[str, Scorer]) -> Iterator[str]:
+    """Replicas load the same models again."""
+    pytest.importorskip("ray")
+    from ray import serve
+
+    from bge_rerank_integrations.ray import serve_app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BGE_RERANK_API_KEY", KEY)
+        with ray_serve.serving(cpus=2) as address:
+            serve.run(serve_app({name: name for name in models}, min_replicas=2, max_replicas=2))
+            yield address
+
+
+@pytest.fixture(scope="module", params=[alone, on_ray])
+def url(request: pytest.FixtureRequest, models: dict[str, Scorer]) -> Iterator[str]:
+    with request.param(models) as address:
         yield address
 
 

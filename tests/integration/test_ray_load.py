@@ -22,8 +22,10 @@ from tests.ray_serve import LONG, running, serving, wait_until, with_options
 
 QUERY = pairs("france")[0][0]
 TEXTS = [text for _, text in pairs("france")]
-MANY = [f"{number}: {text}" for number in range(500) for text in TEXTS]
-"""Enough for some time."""
+MANY = [f"{number}: {text}" for number in range(200) for text in TEXTS]
+"""Enough for a request to take some time."""
+QUICK = {"graceful_shutdown_wait_loop_s": 0.1}
+"""Options of a deployment: a replica that goes looks more often than every two seconds whether it may."""
 ENCODER = str(CHECKPOINTS / "encoder")
 LAYERWISE = str(CHECKPOINTS / "layerwise")
 HEADER = "serve-multiplexed-model-id"
@@ -58,7 +60,7 @@ def deployed(address: str, name: str, application: Any) -> Iterator[str]:
 
 
 @contextmanager
-def asking(clients: int, url: str, expected: list[float]) -> Iterator[list[int]]:
+def asking(clients: int, url: str, texts: list[str], expected: list[float]) -> Iterator[list[int]]:
     """So many clients, each of which asks again as soon as it has an answer; every answer has to be right.
 
     Yields the number of answers so far of each client.
@@ -68,7 +70,7 @@ def asking(clients: int, url: str, expected: list[float]) -> Iterator[list[int]]
 
     def ask(client: int) -> None:
         while not stop.is_set():
-            check(post(url), expected)
+            check(post(url, texts=texts), expected)
             answers[client] += 1
 
     with ThreadPoolExecutor(clients) as threads:
@@ -102,10 +104,10 @@ def test_replicas_come_with_the_load_and_go_with_it(address: str, here: dict[str
         "look_back_period_s": 1,
         "metrics_interval_s": 0.2,
     }
-    application = with_options(serve_app({"encoder": ENCODER}), autoscaling_config=scaling)
-    with deployed(address, "scaled", application) as url, asking(1, url, here["encoder"]) as always:
+    application = with_options(serve_app({"encoder": ENCODER}), autoscaling_config=scaling, **QUICK)
+    with deployed(address, "scaled", application) as url, asking(1, url, TEXTS, here["encoder"]) as always:
         assert running("scaled") == 1
-        with asking(6, url, here["encoder"]):
+        with asking(6, url, MANY, here["many"]):
             wait_until(lambda: running("scaled") == 2, "a second replica")
         wait_until(lambda: running("scaled") == 1, "one replica")
         before = always[0]
@@ -113,11 +115,15 @@ def test_replicas_come_with_the_load_and_go_with_it(address: str, here: dict[str
 
 
 def test_a_new_version_and_an_end_lose_no_request(address: str, here: dict[str, list[float]]) -> None:
-    with deployed(address, "renewed", serve_app({"encoder": ENCODER})) as url:
-        with asking(4, url, here["encoder"]) as answers:
-            serve.run(serve_app({"encoder": ENCODER, "layerwise": LAYERWISE}), name="renewed", route_prefix="/renewed")
-            before = sum(answers)
-            wait_until(lambda: sum(answers) > before + 20, "answers of the new version")
+    before, after = (
+        with_options(serve_app(models), **QUICK)
+        for models in ({"encoder": ENCODER}, {"encoder": ENCODER, "layerwise": LAYERWISE})
+    )
+    with deployed(address, "renewed", before) as url:
+        with asking(4, url, TEXTS, here["encoder"]) as answers:
+            serve.run(after, name="renewed", route_prefix="/renewed")
+            so_far = sum(answers)
+            wait_until(lambda: sum(answers) > so_far + 20, "answers of the new version")
         check(post(url, model="layerwise"), here["layerwise"])
         with ThreadPoolExecutor(4) as threads:
             held: list[Future[httpx.Response]] = [threads.submit(post, url, texts=MANY) for _ in range(4)]
@@ -136,23 +142,22 @@ def under_way(url: str) -> float:
 
 
 def test_too_many_requests_are_told_when_to_come_again(address: str, here: dict[str, list[float]]) -> None:
-    application = with_options(serve_app({"encoder": ENCODER}), max_ongoing_requests=1, max_queued_requests=1)
-    with deployed(address, "full", application) as url, ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda _: post(url, texts=MANY), range(8)))
+    application = with_options(serve_app({"encoder": ENCODER}), max_ongoing_requests=1, max_queued_requests=1, **QUICK)
+    with deployed(address, "full", application) as url, ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: post(url, texts=MANY), range(6)))
         refused = [answer for answer in answers if answer.status_code == 429]
         assert refused
         assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
         assert {answer.status_code for answer in answers} == {200, 429}
         with load_scorer(url, dialect="tei", concurrency=8) as tei, load_scorer(url, dialect="bge-rerank") as own:
             for scorer in (tei, own):
-                for scores in threads.map(lambda _, one=scorer: one.score(QUERY, TEXTS), range(8)):
+                for scores in threads.map(lambda _, one=scorer: one.score(QUERY, TEXTS), range(6)):
                     assert scores == pytest.approx(here["encoder"], abs=1e-5)
 
 
 def test_more_models_than_a_replica_has_room_for(address: str, here: dict[str, list[float]]) -> None:
-    application = serve_app(
-        {"encoder": ENCODER, "layerwise": LAYERWISE}, models_per_replica=1, min_replicas=2, max_replicas=2
-    )
+    models = {"encoder": ENCODER, "layerwise": LAYERWISE}
+    application = with_options(serve_app(models, models_per_replica=1, min_replicas=2, max_replicas=2), **QUICK)
     with deployed(address, "several", application) as url:
 
         def states(name: str) -> dict[str, str]:
