@@ -118,7 +118,11 @@ async def test_a_postprocessor_refuses(postprocess: Any, nodes: Any, query: Any,
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.parametrize("kind", [list, tuple, deque, iter, lambda given: (one for one in given)], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [list, tuple, deque, iter, lambda given: (one for one in given)],
+    ids=["list", "tuple", "deque", "iter", "generator"],
+)
 async def test_what_can_only_mean_one_thing_is_taken(kind: Any, asynchronous: bool, encoder: Scorer) -> None:
     best = [one.index for one in encoder.rank(QUERY, TEXTS)]
     compressor = langchain.BGERerank(scorer=encoder, top_n=None)

@@ -346,7 +346,11 @@ def test_a_score_that_was_stored_with_its_node_stays(encoder: Scorer) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("kind", [TextNode, Node, ImageNode, lambda: IndexNode(index_id="i", text="")], ids=str)
+@pytest.mark.parametrize(
+    "kind",
+    [TextNode, Node, ImageNode, lambda: IndexNode(index_id="i", text="")],
+    ids=["text", "node", "image", "index"],
+)
 @pytest.mark.parametrize("blank", ["last", "score"])
 def test_nodes_without_text_or_score_are_blank(kind: Any, keep: bool, blank: Any, encoder: Scorer) -> None:
     reranker = BGERerank(scorer=encoder, keep_retrieval_score=keep, blank=blank)
