@@ -21,7 +21,6 @@ from bge_rerank_integrations.model.nn.int8 import Int8Linear, check_int8
 from bge_rerank_integrations.model.nn.linear import replace_linears
 from bge_rerank_integrations.model.nn.onednn import OneDnnLinear, can_use_onednn, round_up
 from bge_rerank_integrations.model.packing import pack
-from bge_rerank_integrations.model.weights import check_weights, load_weights
 
 CPU_TOKEN_BUDGET = 1024
 """For each core."""
@@ -61,12 +60,8 @@ class Replica:
         self.family.check_tensors()
         if self.dtype is torch.int8:
             check_int8()
-        with torch.device("meta"):
-            model = self.family.build(depth)
-        check_weights(self.family.checkpoint, model.targets(), model.ignored)  # before a byte is allocated
         stored = torch.float32 if self.dtype is torch.int8 else self.dtype
-        model = model.to(stored).to_empty(device=self.device).eval().requires_grad_(False)
-        load_weights(self.family.checkpoint, model.targets(), self._abandoned)
+        model = self.family.load(depth, self.device, stored, self._abandoned)
         self._check_files()
         self._round_up = self._speed_up(model)
         self.model, self.depth = model, depth
@@ -96,6 +91,8 @@ class Replica:
 
     def _speed_up(self, model: RerankModel) -> Callable[[int], int] | None:
         """Replace the model's linear layers by the fastest for device and dtype. Returns `round_up` for `pack`."""
+        if not model.native:
+            return None
         if self.dtype is torch.int8:
             replace_linears(model, Int8Linear)
         elif self.device.type == "cpu" and self.dtype is torch.float32 and can_use_onednn():
