@@ -198,6 +198,7 @@ def resolve(source: ModelSource, placement: Placement) -> Resolved:
 def _load(source: ModelSource, placement: Placement, settings: EngineSettings, options: ScoringOptions) -> Scorer:
     found = resolve(source, placement)
     found.family.check(options)
+    found.family.check_dtype(found.dtype)
     depth = found.family.recipe(options).depth(found.family.dimensions.layers)
     with ExitStack() as undo:
         abandoned = Event()

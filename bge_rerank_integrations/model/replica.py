@@ -24,7 +24,6 @@ from bge_rerank_integrations.model.nn.int8 import Int8Linear, check_int8
 from bge_rerank_integrations.model.nn.linear import replace_linears
 from bge_rerank_integrations.model.nn.onednn import OneDnnLinear, can_use_onednn, round_up
 from bge_rerank_integrations.model.packing import pack
-from bge_rerank_integrations.model.weights import check_weights, load_weights
 
 CPU_TOKEN_BUDGET = 1024
 """For each core."""
@@ -67,16 +66,8 @@ class Replica:
         self.family.check_tensors()
         if self.dtype is torch.int8:
             check_int8()
-        with torch.device("meta"):
-            model = self.family.build(depth)
-        check_weights(self.family.checkpoint, model.targets(), model.ignored)  # before a byte is allocated
         stored = torch.float32 if self.dtype is torch.int8 else self.dtype
-        model = model.to(stored)
-        if self.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            check_room(model, self.family, self.device, free)
-        model = model.to_empty(device=self.device).eval().requires_grad_(False)
-        load_weights(self.family.checkpoint, model.targets(), self._abandoned)
+        model = self.family.load(depth, self.device, stored, self._check_room, self._abandoned)
         self._check_files()
         self._round_up = self._speed_up(model)
         if self.device.type == "cuda":
@@ -101,6 +92,11 @@ class Replica:
             "are in use: use a lower cutoff_layer, or load the model with this one"
         )
 
+    def _check_room(self, model: RerankModel) -> None:
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            check_room(model, self.family, self.device, free)
+
     def _check_files(self) -> None:
         if self.family.checkpoint.file_states() != self._files:
             raise CheckpointError(
@@ -110,6 +106,8 @@ class Replica:
 
     def _speed_up(self, model: RerankModel) -> Callable[[int], int] | None:
         """Replace the model's layers by the fastest for device and dtype. Returns `round_up` for `pack`."""
+        if not model.native:
+            return None
         if self.dtype is torch.int8:
             replace_linears(model, Int8Linear)
         elif self.device.type == "cpu" and self.dtype is torch.float32 and can_use_onednn():

@@ -159,7 +159,9 @@ class TokenizerFiles:
     def gives_token_types(self) -> bool:
         """Whether the model is told which tokens are the passage's."""
         names = self.settings.get("model_input_names")
-        return not isinstance(names, list) or "token_type_ids" in names
+        if isinstance(names, list):
+            return "token_type_ids" in names
+        return self.kind != "TokenizersBackend"  # of transformers 5, which gives them to no model unless they are named
 
     def pad_token(self) -> int | None:
         """The token that fills up batches elsewhere; None where no file names one."""

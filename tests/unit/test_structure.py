@@ -37,7 +37,7 @@ FLOORS = (
     tuple(where.partition(":")[0].partition(".")[2] for where in FAMILIES.values()),
     ("model.families.bases",),
     ("model.families.decoder_base",),
-    ("model.families.base", "model.families.rotations"),
+    ("model.families.base", "model.families.labels", "model.families.rotations"),
     ("model.hub", "model.weights", "model.inputs", "model.packing"),
     ("model.cutting", "model.lora", "model.ruler"),
     ("model.checkpoint", "model.cores", "model.devices", "model.download", "model.hub_reasons", "model.nn*"),

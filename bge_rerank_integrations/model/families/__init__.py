@@ -16,6 +16,7 @@ FAMILIES = {
     "llm": f"{__name__}.llm:LLMFamily",
     "layerwise": f"{__name__}.layerwise:LayerwiseFamily",
     "lightweight": f"{__name__}.lightweight:LightweightFamily",
+    "classifier": f"{__name__}.classifier:ClassifierFamily",
 }
 
 
@@ -42,8 +43,8 @@ def find_family(checkpoint: Checkpoint) -> type[Family]:
 
 
 def _describe_unknown(checkpoint: Checkpoint) -> str:
-    runs = {name: family_class(name).model_types for name in FAMILIES}
-    possible = [name for name, model_types in runs.items() if checkpoint.model_type in model_types]
+    families = {name: family_class(name) for name in FAMILIES}
+    possible = [name for name, family in families.items() if family.runs(checkpoint.model_type)]
     if not checkpoint.model_type:
         return (
             f"{checkpoint.folder}: config.json has no model_type ({checkpoint.architecture}), without which nothing "
@@ -54,7 +55,7 @@ def _describe_unknown(checkpoint: Checkpoint) -> str:
         if possible
         else "no family runs this model type, whatever family= says"
     )
-    known = "; ".join(f"{name}: {', '.join(model_types)}" for name, model_types in runs.items())
+    known = "; ".join(f"{name}: {family.what_runs()}" for name, family in families.items())
     return (
         f"{checkpoint.folder}: {checkpoint.architecture} (model_type {checkpoint.model_type!r}) is not known as a "
         f"reranker (model types that are, by family: {known}): {remedy}"

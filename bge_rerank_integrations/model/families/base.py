@@ -7,10 +7,12 @@ weights. Everything outside this folder knows them by what stands here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from threading import Event
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from bge_rerank_integrations.engine.work import Recipe
@@ -18,7 +20,7 @@ from bge_rerank_integrations.errors import CheckpointError, OptionError, Unknown
 from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.inputs import Limits, PairEncoder
 from bge_rerank_integrations.model.packing import PackedBatch
-from bge_rerank_integrations.model.weights import Target
+from bge_rerank_integrations.model.weights import Target, check_weights, load_weights
 from bge_rerank_integrations.options import ScoringOptions, foreign_options
 
 
@@ -45,6 +47,8 @@ class RerankModel(nn.Module, ABC):
 
     ignored: ClassVar[tuple[str, ...]] = ()
     """Names of tensors, as regular expressions, that checkpoints may hold and that scores do not depend on."""
+    native: ClassVar[bool] = True
+    """Whether it is made of the blocks in `nn`, which faster ones can replace."""
 
     def targets(self) -> dict[str, Target]:
         """Where each tensor of a checkpoint goes, by its name there; here: to the parameter of the same name."""
@@ -77,10 +81,10 @@ class Family(ABC):
     """Those scoring options that only some families have and this one does."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        if checkpoint.model_type not in self.model_types:
+        if not self.runs(checkpoint.model_type):
             raise UnknownFamilyError(
                 f"{checkpoint.folder}: model_type {checkpoint.model_type!r} ({checkpoint.architecture}) is not one "
-                f"that the {self.name} family runs: {', '.join(self.model_types)}"
+                f"that the {self.name} family runs: {self.what_runs()}"
             )
         if (named := checkpoint.config.get("quantization_config")) is not None:
             how = _quantization(named)
@@ -91,9 +95,19 @@ class Family(ABC):
         self.checkpoint = checkpoint
 
     @classmethod
+    def runs(cls, model_type: str) -> bool:
+        """Whether a checkpoint of this type can be of this family."""
+        return model_type in cls.model_types
+
+    @classmethod
+    def what_runs(cls) -> str:
+        """The model types that can be of this family, for messages."""
+        return ", ".join(cls.model_types)
+
+    @classmethod
     def claims(cls, checkpoint: Checkpoint) -> bool:
         """Whether the checkpoint, of which nobody has said it, is of this family."""
-        return checkpoint.model_type in cls.model_types
+        return cls.runs(checkpoint.model_type)
 
     @property
     @abstractmethod
@@ -114,9 +128,39 @@ class Family(ABC):
     def inputs(self, options: ScoringOptions, limits: Limits) -> PairEncoder:
         """How pairs become token ids under these options."""
 
-    @abstractmethod
     def build(self, depth: int) -> RerankModel:
-        """The model, its parameters not yet filled; of its layers only the first `depth`."""
+        """The model, its parameters not yet filled; of its layers only the first `depth`. `load` fills it."""
+        raise NotImplementedError
+
+    def load(
+        self,
+        depth: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        check_room: Callable[[RerankModel], object],
+        abandoned: Event,
+    ) -> RerankModel:
+        """The model with its weights, of its layers the first `depth`.
+
+        Args:
+            check_room: called with the model before the device's memory is taken; may refuse it.
+            abandoned: when set, no further tensor is read.
+
+        Raises:
+            WeightsError: a tensor is missing, unexpected, of another shape, or not finite.
+            ClosedError: it was abandoned.
+        """
+        with torch.device("meta"):
+            model = self.build(depth)
+        check_weights(self.checkpoint, model.targets(), model.ignored)  # before a byte is allocated
+        model = model.to(dtype)
+        check_room(model)
+        model = model.to_empty(device=device).eval().requires_grad_(False)
+        load_weights(self.checkpoint, model.targets(), abandoned)
+        return model
+
+    def check_dtype(self, dtype: torch.dtype) -> None:  # noqa: B027  # most run in all
+        """Refuse a dtype that the family does not run in, with a `DeviceError`."""
 
     def check_tensors(self) -> None:
         """Compare the checkpoint's files with each other, as far as the loading of tensors does not.

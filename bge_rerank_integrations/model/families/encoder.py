@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.errors import CheckpointError, UnknownFamilyError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint, CheckpointConfig, Count, Epsilon, Size
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
+from bge_rerank_integrations.model.families.labels import one_score
 from bge_rerank_integrations.model.inputs import EncoderInputs, EncoderTemplate, Limits
 from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.model.nn.encoder import EncoderLayer, EncoderShape, EncoderStack
@@ -40,6 +42,7 @@ class EncoderConfig(CheckpointConfig):
     position_embedding_type: str | None = "absolute"
     num_labels: int | None = None
     id2label: dict[str, Any] | None = None
+    problem_type: str | None = None
 
     @property
     def labels(self) -> int | None:
@@ -96,8 +99,7 @@ class EncoderFamily(Family):
                 f"{checkpoint.folder}: {checkpoint.architecture} has no classifier head, so it is an embedding or "
                 "language model and cannot rerank: use one whose architecture ends with ForSequenceClassification"
             )
-        head = "classifier.out_proj.weight" if config.is_roberta else "classifier.weight"
-        _check_labels(checkpoint, head, config.labels)
+        _check_labels(checkpoint, self.head, config.labels)
         pad = checkpoint.tokenizer_files.pad_token()
         if config.is_roberta and pad not in (None, config.pad_token_id):
             raise CheckpointError(
@@ -145,7 +147,17 @@ class EncoderFamily(Family):
         )
 
     def build(self, depth: int) -> EncoderModel:
-        return EncoderModel(self.config, self.second_type)
+        return EncoderModel(self.config, self.second_type, self.label_count)
+
+    @property
+    def label_count(self) -> int:
+        """How many labels the head has: 2 if it has two rows, or else 1, as rerankers have."""
+        head = self.checkpoint.tensors.get(self.head)
+        return 2 if head is not None and head.shape[:1] == (2,) else 1
+
+    @property
+    def head(self) -> str:
+        return "classifier.out_proj.weight" if self.config.is_roberta else "classifier.weight"
 
     @property
     def second_type(self) -> int:
@@ -161,19 +173,19 @@ class EncoderModel(RerankModel):
 
     ignored = (r"(roberta|bert)\.embeddings\.position_ids", r"roberta\.pooler\.dense\.(weight|bias)")
 
-    def __init__(self, config: EncoderConfig, second_type: int) -> None:
+    def __init__(self, config: EncoderConfig, second_type: int, labels: int) -> None:
         super().__init__()
         self.config = config
         self.second_type = second_type
         self.stack = EncoderStack(config.shape())
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.projection = nn.Linear(config.hidden_size, 1)
+        self.projection = nn.Linear(config.hidden_size, labels)
 
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
         types = batch.second_text if self.second_type else None
         state = self.stack.read(batch.ids, types, batch.layout)
-        scores: Tensor = self.projection(torch.tanh(self.dense(state)))
-        return scores
+        logits: Tensor = self.projection(torch.tanh(self.dense(state)))
+        return one_score(logits, self.config.problem_type)
 
     def targets(self) -> dict[str, Target]:
         root, stack = PREFIXES[self.config.model_type], self.stack
@@ -197,17 +209,18 @@ def _check_labels(checkpoint: Checkpoint, head: str, labels: int | None) -> None
     shape = checkpoint.tensors[head].shape if head in checkpoint.tensors else ()
     if len(shape) != 2:
         return  # which the loading of tensors says better
-    if shape[0] != 1:
+    if shape[0] not in (1, 2):
         named = "does not say how many" if labels is None else f"names {_labels(labels)}"
         raise WeightsError(
             f"{checkpoint.folder}: {head} has the shape {tuple(shape)}, which makes {_labels(shape[0])}, and "
-            f"config.json {named}; a reranker has one label, with the shape {(1, shape[1])}: this is a classifier, so "
-            "use another model, or fine-tune it with num_labels=1"
+            f"config.json {named}; a reranker has one label, with the shape {(1, shape[1])}, or two: this is a "
+            "classifier, so use another model, or fine-tune it with num_labels=1"
         )
-    if labels not in (1, None):
+    if labels not in (shape[0], None):
+        right = json.dumps({str(label): f"LABEL_{label}" for label in range(shape[0])})
         raise WeightsError(
             f"{checkpoint.folder}: config.json names {_labels(labels)}, but {head} has the shape {tuple(shape)}, which "
-            'makes one label, as a reranker has: if the weights are the right ones, write "id2label": {"0": "LABEL_0"} '
+            f'makes {_labels(shape[0])}: if the weights are the right ones, write "id2label": {right} '
             "into config.json and remove num_labels; else copy the weights that belong to it"
         )
 
