@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 from bge_rerank_integrations.dataset.runner import Model
 from bge_rerank_integrations.errors import ClosedError, OptionError
 from bge_rerank_integrations.options import API_KEY_VARIABLE, whole_number
-from bge_rerank_integrations.ray.models import Multiplexed
-from bge_rerank_integrations.serve.models import State
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -136,6 +134,8 @@ class Replica:
         Args:
             most: how many models may be loaded at a time.
         """
+        from bge_rerank_integrations.ray.models import Multiplexed
+
         self._settings = settings
         self._models = Multiplexed(models, most, devices)
         try:
@@ -156,6 +156,8 @@ class Replica:
         Raises:
             ClosedError: a scorer was closed, and will never score again.
         """
+        from bge_rerank_integrations.serve.models import State
+
         closed = [name for name, state in self._models.states.items() if state is State.CLOSED]
         if closed:
             raise ClosedError(f"{', '.join(closed)}: the scorer was closed; this replica must be replaced")
