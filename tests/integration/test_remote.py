@@ -240,6 +240,27 @@ def test_the_key_is_sent_and_shown_nowhere(serve: Callable[..., Server]) -> None
 
 
 @pytest.mark.parametrize(
+    ("dialect", "model", "sent"),
+    [
+        ("bge-rerank", "deep", "deep"),
+        ("bge-rerank", None, None),
+        ("bge-rerank", "模型", None),  # a header cannot carry it; the body does
+        ("bge-rerank", "two\nlines", None),
+        ("cohere", "deep", None),
+    ],
+)
+def test_ray_serve_is_told_the_model_by_a_header(
+    dialect: str, model: str | None, sent: str | None, serve: Callable[..., Server]
+) -> None:
+    server = serve(dialect)
+    with load_scorer(server.url, dialect=dialect, served_model=model, scale="sigmoid") as scorer:
+        scorer.score("q", ["a"])
+    assert server.asked[0].get("model") == model
+    names = {name.lower(): value for name, value in server.headers[0].items()}
+    assert names.get("serve-multiplexed-model-id") == sent
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"dialect": "tie"}, "dialect='tie': use one of bge-rerank, tei, vllm"),

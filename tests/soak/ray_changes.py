@@ -4,9 +4,8 @@
 
 Two models, of which a replica holds one at a time. In each round, clients make Ray add a replica; most of them stop,
 until Ray has removed it; then a new version is deployed. At the end, the application is deleted while it holds
-requests.
-Plain clients count each status. Remote scorers have to get every score. Exit status 1 if an answer is missing or wrong,
-or is refused with another status than 429 or 503.
+requests. Plain clients count each status. Remote scorers have to get every score. Exit status 1 if an answer is missing
+or wrong, or is refused with another status than 429 or 503.
 """
 
 from __future__ import annotations
