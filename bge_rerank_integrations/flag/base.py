@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bge_rerank_integrations.flag import without_effect
@@ -14,6 +13,7 @@ from bge_rerank_integrations.flag.stand_in import Model, tokenizer
 from bge_rerank_integrations.lazy import LazyScorer
 from bge_rerank_integrations.loading import resolve
 from bge_rerank_integrations.model.devices import choose_devices
+from bge_rerank_integrations.once import once
 from bge_rerank_integrations.options import ModelSource, Placement
 from bge_rerank_integrations.ranking import Pair
 from bge_rerank_integrations.scorer import Scorer
@@ -114,7 +114,7 @@ class Reranker:
         """The scorer that calls use, with the attributes as they are now."""
         return self._ready(vars(self), self._devices())
 
-    @cached_property
+    @once
     def tokenizer(self) -> Any:
         """A tokenizer of transformers, with the token ids that are scored."""
         return tokenizer(resolve(self._source, Placement("cpu")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +18,7 @@ from bge_rerank_integrations.model.recognise import describe_folder
 from bge_rerank_integrations.model.sentence_transformers import SavedSettings, read_settings
 from bge_rerank_integrations.model.tensor_files import Stored, TensorFiles, TensorSource
 from bge_rerank_integrations.model.tokenizer_files import TokenizerFiles
+from bge_rerank_integrations.once import once
 
 Config = TypeVar("Config", bound="CheckpointConfig")
 Count = Annotated[int, Field(ge=1, le=4096)]
@@ -119,7 +119,7 @@ class Checkpoint:
                 f"{self.folder / 'config.json'} does not fit {self.architecture}: {problems}"
             ) from error
 
-    @cached_property
+    @once
     def tokenizer(self) -> Tokenizer:
         """With truncation and padding off."""
         return self.tokenizer_files.tokenizer

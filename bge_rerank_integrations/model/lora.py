@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from bge_rerank_integrations.model.checkpoint import Checkpoint, ties_head
 from bge_rerank_integrations.model.json_file import read_json
 from bge_rerank_integrations.model.tensor_files import FLOATS, Stored, TensorSource, opened, read_header
 from bge_rerank_integrations.model.tokenizer_files import TokenizerFiles
+from bge_rerank_integrations.once import once
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
@@ -88,7 +88,7 @@ class Adapter:
         revision = self.config.get("revision")
         return None if revision is None else str(revision)
 
-    @cached_property
+    @once
     def tensors(self) -> dict[str, Stored]:
         """Shape and dtype of every tensor, by its name in the file."""
         path = self.folder / WEIGHTS
@@ -101,7 +101,7 @@ class Adapter:
             )
         return read_header(path)
 
-    @cached_property
+    @once
     def factors(self) -> dict[str, Factors]:
         """The changes, by the names of the base model's tensors."""
         pairs: dict[str, dict[str, str]] = {}
@@ -111,7 +111,7 @@ class Adapter:
                 pairs[match["module"]]["embedding"] = match["embedding"] or ""
         return {f"{module}.weight": self._factors(module, pair) for module, pair in pairs.items()}
 
-    @cached_property
+    @once
     def replaced(self) -> dict[str, str]:
         """The tensors that were saved whole: from the base model's names to those in the file."""
         whole = {
@@ -198,7 +198,7 @@ class MergedTensors:
         self.base = base
         self.adapter = adapter
 
-    @cached_property
+    @once
     def tensors(self) -> Mapping[str, Stored]:
         adapter, stored = self.adapter, dict(self.base.tensors)
         for name, factors in adapter.factors.items():

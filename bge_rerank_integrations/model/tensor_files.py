@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from bge_rerank_integrations.errors import CheckpointError, WeightsError
 from bge_rerank_integrations.model.json_file import damage, read_json
 from bge_rerank_integrations.model.recognise import describe_weights
+from bge_rerank_integrations.once import once
 
 _BARE = re.compile(r"(roberta|bert|classifier|lm_head)\.|model\.(embed_tokens|layers|norm)\.")
 """How the names of tensors begin in the models that run here."""
@@ -55,7 +55,7 @@ class TensorFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @cached_property
+    @once
     def tensors(self) -> Mapping[str, Stored]:
         """Every tensor; from the files' headers alone."""
         return {self._bare(name): stored for shard in self._shards.values() for name, stored in shard.items()}
@@ -69,7 +69,7 @@ class TensorFiles:
                     if bare in rows:
                         yield bare, file.get_slice(name)[rows[bare]]
 
-    @cached_property
+    @once
     def _shards(self) -> dict[Path, dict[str, Stored]]:
         """What to read from each file. Where a tensor lies in two, the index decides."""
         single = self.folder / "model.safetensors"
@@ -99,7 +99,7 @@ class TensorFiles:
             shards[path] = {name: stored for name, stored in header.items() if weight_map[name] == file}
         return shards
 
-    @cached_property
+    @once
     def _wrapper(self) -> str:
         """The prefix that torch.compile, DistributedDataParallel or a trainer put before the model's names, or "".
 

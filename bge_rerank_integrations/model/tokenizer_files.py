@@ -7,7 +7,6 @@ follows from which file was read off transformers 4.46, under which the publishe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from bge_rerank_integrations.errors import CheckpointError
 from bge_rerank_integrations.model.json_file import damage, read_json
 from bge_rerank_integrations.model.tokenizer_conversion import convert_tokenizer
 from bge_rerank_integrations.model.tokenizer_errors import tokenizer_errors
+from bge_rerank_integrations.once import once
 
 BERT_CLASSES = frozenset(
     f"{name}Tokenizer"
@@ -71,7 +71,7 @@ class TokenizerFiles:
         self.config = config
         self.lowercase = lowercase
 
-    @cached_property
+    @once
     def tokenizer(self) -> Tokenizer:
         """Truncation and padding are off."""
         tokenizer = self._read()
@@ -105,7 +105,7 @@ class TokenizerFiles:
                 return named.removesuffix("Fast")
         return CLASSES.get(str(self.config.get("model_type")), "")
 
-    @cached_property
+    @once
     def settings(self) -> dict[str, Any]:
         """tokenizer_config.json with the special tokens of special_tokens_map.json, which count for more in folders
         that were written before tokenizer_config.json listed added tokens itself."""
@@ -181,7 +181,7 @@ class TokenizerFiles:
                 "was not resized"
             )
 
-    @cached_property
+    @once
     def _largest(self) -> int:
         """The largest token id."""
         return max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=0)

@@ -56,7 +56,7 @@ FLOORS = (
     ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
     ("stats", "textfiles", "words", "other_names", "extras", "terminal", "blanks", "duplicates", "windows"),
     ("guess", "option_values"),
-    ("errors",),
+    ("errors", "once"),
     ("engine", "model", "remote", ""),
 )
 """Every file's floor, top to bottom. A file may import what stands on a lower floor, and its own folder's files."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+from bge_rerank_integrations.once import once
 
 _ALIGNMENT = 16
 """Bytes: what every tensor in a joint transfer starts at a multiple of."""
@@ -24,7 +25,7 @@ class Layout:
     """For each sequence, the index of its prefix, or its own index if it has none. A prefix of several sequences is
     stored once, as a sequence of its own. None: no sequence has a prefix."""
 
-    @cached_property
+    @once
     def offsets(self) -> tuple[int, ...]:
         """Where each sequence starts, and the total at the end: one more than there are sequences."""
         return tuple(accumulate(self.lengths, initial=0))
@@ -33,16 +34,16 @@ class Layout:
     def tokens(self) -> int:
         return self.offsets[-1]
 
-    @cached_property
+    @once
     def longest(self) -> int:
         return max(self.lengths)
 
-    @cached_property
+    @once
     def cumulative(self) -> Tensor:
         """`offsets` as a tensor. *Shape:* (sequences + 1,), int32."""
         return torch.tensor(self.offsets, dtype=torch.int32, device=self.device)
 
-    @cached_property
+    @once
     def sequence(self) -> Tensor:
         """For each token, the index of its sequence. *Shape:* (tokens,)"""
         indices = torch.arange(len(self.lengths), device=self.device)
@@ -54,7 +55,7 @@ class Layout:
         """For each token, where its sequence starts. *Shape:* (tokens,)"""
         return self.first[self.sequence]
 
-    @cached_property
+    @once
     def positions(self) -> Tensor:
         """For each token, its position in its sequence, prefix included, from 0. *Shape:* (tokens,)"""
         before = [0] * len(self.lengths)
@@ -68,17 +69,17 @@ class Layout:
         """As `positions`, but from 0 after the prefix. *Shape:* (tokens,)"""
         return torch.arange(self.tokens, device=self.device) - self.starts
 
-    @cached_property
+    @once
     def first(self) -> Tensor:
         """The index of each sequence's first token. *Shape:* (sequences,)"""
         return torch.tensor(self.offsets[:-1], device=self.device)
 
-    @cached_property
+    @once
     def last(self) -> Tensor:
         """The index of each sequence's last token. *Shape:* (sequences,)"""
         return torch.tensor(self.offsets[1:], device=self.device) - 1
 
-    @cached_property
+    @once
     def context(self) -> Layout:
         """The sequences with their prefixes, as attention reads them; this layout if there are none."""
         if self.prefixes is None:
@@ -89,7 +90,7 @@ class Layout:
         )
         return Layout(tuple(whole), self.device)
 
-    @cached_property
+    @once
     def context_index(self) -> Tensor:
         """For each token of `context`, its index here. *Shape:* (context.tokens,)"""
         assert self.prefixes is not None
@@ -99,7 +100,7 @@ class Layout:
                 parts.append(torch.arange(self.offsets[sequence], self.offsets[sequence + 1], device=self.device))
         return torch.cat(parts)
 
-    @cached_property
+    @once
     def single(self) -> Layout:
         """The same number of sequences, of one token each: the layout when only the token that is read is left."""
         return self if self.longest == 1 and self.prefixes is None else Layout((1,) * len(self.lengths), self.device)
