@@ -93,7 +93,7 @@ def test_errors_are_one_line_and_name_the_value(kind: Any, encoder: Scorer) -> N
     assert refusal(kind, devices=3.5).startswith("devices=3.5: use a name such as 'cpu' or 'cuda:0'")
     assert refusal(kind, devices=["cpu", None]).startswith("devices=['cpu', None]: use a name")
     assert refusal(kind, dtype=torch.float64) == (
-        "dtype='torch.float64': use 'auto', 'float32', 'float16', 'bfloat16', 'int8'"
+        "dtype='torch.float64': use 'auto', 'float32', 'float16', 'bfloat16', 'int8', 'fastest'"
     )
     assert refusal(kind, model=encoder).endswith("give a hub id or a folder; what load_scorer returned is scorer=")
     assert refusal(kind, scorer="demo").startswith("scorer='demo' of type str has no ")
