@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,10 +17,18 @@ from bge_rerank_integrations.errors import CheckpointError
 from bge_rerank_integrations.ray.models import Held, Multiplexed
 from bge_rerank_integrations.serve.models import State, UnknownModelError
 from tests.conftest import CHECKPOINTS
+from tests.ray_serve import serving
 
 NAMES = ("a", "b", "c")
 LONG = 60.0
 """Seconds: more than anything here takes."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def address() -> Iterator[str]:
+    """A Ray that ends with this file: `serve.multiplexed` would start one that stays."""
+    with serving(cpus=2) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
