@@ -46,29 +46,29 @@ class ChatTemplate:
         """Whether it can be a template for pairs."""
         return all(role.search(self.source) for role in _ROLES)
 
-    def frame(self, prompt: str) -> Frame:
+    def frame(self, system: str) -> Frame:
         """
         Args:
-            prompt: the system's message; empty: there is none.
+            system: the system's message; empty: there is none.
 
         Raises:
             CheckpointError: the template does not put both texts, unchanged and once each, into one.
         """
         (query, document), other = _PROBES
-        rendered = self._render(prompt, query, document)
+        rendered = self._render(system, query, document)
         start, stop = rendered.find(query), rendered.find(document)
         if rendered.count(query) != 1 or rendered.count(document) != 1 or stop < start:
             raise CheckpointError(f"{self.where} does not put a query, and then a document, into one text, once each")
         frame = Frame(rendered[:start], rendered[start + len(query) : stop], rendered[stop + len(document) :])
-        if self._render(prompt, *other) != frame.before + other[0] + frame.between + other[1] + frame.after:
+        if self._render(system, *other) != frame.before + other[0] + frame.between + other[1] + frame.after:
             raise CheckpointError(f"{self.where} changes the query or the document, which cannot be done here")
         return frame
 
-    def _render(self, prompt: str, query: str, document: str) -> str:
+    def _render(self, system: str, query: str, document: str) -> str:
         from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        named = [("system", prompt)] * bool(prompt) + [("query", query), ("document", document)]
+        named = [("system", system)] * bool(system) + [("query", query), ("document", document)]
         messages = [{"role": role, "content": self._content(text)} for role, text in named]
         variables: dict[str, Any] = {"add_generation_prompt": False, **self.variables}
         try:

@@ -17,7 +17,7 @@ from bge_rerank_integrations.options import GROUPS, SECRETS, EngineSettings, Sco
 from tests.unit.test_structure import MODULES
 
 WRITTEN = ("options", "loading")
-USED = ("scorer", "model.inputs", "model.families.*")
+USED = ("scorer", "model.inputs", "model.joined_inputs", "model.families.*")
 OTHER_INTERFACES = ("flag*", "cli*", "serve*", "other_names", "remote.dialects", "dataset*", "ray*")
 """The publisher's arguments, the words of commands and requests, and what others call the options: chosen by hand."""
 OTHER_MEANINGS = {
