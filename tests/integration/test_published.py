@@ -143,16 +143,24 @@ def test_mxbai_rerank_v2(tmp_path: Path) -> None:
     save(tmp_path, {"model_type": "qwen2"})
     change(tmp_path, "config.json", classifier_from_token=["0", "1"])
     before = "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
-    first = tokens(tmp_path, before + "<|im_start|>user\n") + tokens(tmp_path, f"query: {QUERY}")
+    start, asked = tokens(tmp_path, before + "<|im_start|>user\n"), f"query: {QUERY}"
     between, last = (
         tokens(tmp_path, "\n"),
         tokens(tmp_path, EXPERT) + tokens(tmp_path, "<|im_end|>\n<|im_start|>assistant\n"),
     )
-    inputs = [[*first, *between, *tokens(tmp_path, f"document: {text}"), *between, *last] for text in TEXTS]
-    expected = logits(tmp_path, inputs, "1", "0")
+    documents = [tokens(tmp_path, f"document: {text}") for text in TEXTS]
+
+    def expected(query: str, limit: int = 512) -> list[float]:
+        first = [*tokens(tmp_path, query), *between]
+        inputs = [[*start, *[*first, *document][:limit], *between, *last] for document in documents]
+        return logits(tmp_path, inputs, "1", "0")
+
     with load_scorer(tmp_path) as scorer:
         assert scorer.family == "llm"
-        assert scorer.score(QUERY, TEXTS) == pytest.approx(expected, abs=1e-4)
+        assert scorer.score(QUERY, TEXTS) == pytest.approx(expected(asked), abs=1e-4)
+        assert scorer.with_options(max_length=48).score(QUERY, TEXTS) == pytest.approx(expected(asked, 48), abs=1e-4)
+        told = expected(f"instruction: Find it!\n{asked}")
+        assert scorer.with_options(prompt="Find it!").score(QUERY, TEXTS) == pytest.approx(told, abs=1e-4)
 
 
 def test_a_language_model_of_the_publishers_recipe_is_none_of_these(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ FLOORS = (
     ("engine.work",),
     ("protocol",),
     ("ranking",),
-    ("prompts", "options", "retrieval", "corpus", "catalog", "machine"),
+    ("prompts", "options", "retrieval", "corpus", "catalog", "machine", "supported"),
     ("stats", "textfiles", "words", "other_names", "extras", "terminal"),
     ("guess",),
     ("errors",),

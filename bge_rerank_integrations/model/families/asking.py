@@ -34,8 +34,9 @@ class Published:
     true: str
     false: str
     before: str
-    """`{instruction}` stands for `instruction`, or for what the option `prompt` says in its place."""
+    """`{instruction}` stands for `instruction`, or for what `instructed` makes of the option `prompt`."""
     instruction: str
+    instructed: str
     query: str
     between: str
     passage: str
@@ -53,7 +54,8 @@ class Published:
         return LogitScore(true[0], false[0])
 
     def inputs(self, checkpoint: Checkpoint, options: ScoringOptions, limits: Limits) -> PairEncoder:
-        before = self.before.format(instruction=self.instruction if options.prompt is None else options.prompt)
+        instruction = self.instruction if options.prompt is None else self.instructed.format(options.prompt)
+        before = self.before.format(instruction=instruction)
         query = self.query + (options.query_instruction or "")
         passage = self.passage + (options.passage_instruction or "")
         if not self.in_pieces:
@@ -85,6 +87,7 @@ PUBLISHED = (
         )
         + "<Instruct>: {instruction}\n<Query>: ",
         instruction="Given a web search query, retrieve relevant passages that answer the query",
+        instructed="{}",
         query="",
         between="\n<Document>: ",
         passage="",
@@ -99,6 +102,7 @@ PUBLISHED = (
         before=QWEN.format(system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant.")
         + "{instruction}",
         instruction="",
+        instructed="instruction: {}\n",
         query="query: ",
         between="\n",
         passage="document: ",
