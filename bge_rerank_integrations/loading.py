@@ -84,7 +84,7 @@ def load_scorer(
             with this package (small, English, for trying things out only): "demo" (encoder), "demo-layerwise" or
             "demo-lightweight". Or the address of a server, "http://...": a `remote.scorer.RemoteScorer` is returned
             then, which has the methods of `protocol.ScorerProtocol`.
-        family: "encoder", "llm", "layerwise" or "lightweight"; None: read from the checkpoint itself.
+        family: "encoder", "llm", "layerwise", "lightweight" or "classifier"; None: read from the checkpoint itself.
         revision, cache_dir, local_files_only: for the hub, as in `huggingface_hub.snapshot_download`.
         token: for private and gated models; None: the one in `HF_TOKEN` or of `hf auth login`. It is neither shown nor
             pickled.

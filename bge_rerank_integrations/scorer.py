@@ -142,7 +142,7 @@ class Scorer:
 
     @property
     def family(self) -> str:
-        """ "encoder", "llm", "layerwise" or "lightweight"."""
+        """ "encoder", "llm", "layerwise", "lightweight" or "classifier"."""
         return self._core.family.name
 
     @property

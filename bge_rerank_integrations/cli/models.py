@@ -18,6 +18,7 @@ def models(
     language: Annotated[str, typer.Option(help="Of your texts: english, chinese or multilingual.")] = "multilingual",
     priority: Annotated[str, typer.Option(help="balanced, efficiency or performance.")] = "balanced",
     lang: Annotated[str, typer.Option(help="Of what is printed: en or zh.")] = "en",
+    every: Annotated[bool, typer.Option("--all", help="Show which other checkpoints load, too.")] = False,
 ) -> None:
     """List the six published models, and which of them the publisher recommends."""
     from bge_rerank_integrations.catalog import MODELS, advice, recommend
@@ -42,3 +43,19 @@ def models(
     console = Console()
     console.print(table)
     console.print(said)
+    if every:
+        _show_supported(console)
+
+
+def _show_supported(console: Console) -> None:
+    from bge_rerank_integrations.supported import FILES, SUPPORTED
+
+    table = Table(title="\nWhat loads, whoever trained it", title_justify="left")
+    for heading in ("base", "model_type", "score", "family", "forward pass"):
+        table.add_column(heading, overflow="fold")
+    for line in SUPPORTED:
+        table.add_row(line.base, line.model_type, line.head, line.family, line.way)
+    console.print(table)
+    console.print("And every other base that transformers has a ForSequenceClassification class for, by that class.")
+    for source, what in FILES:
+        console.print(f"- {source}: {what}", soft_wrap=True)

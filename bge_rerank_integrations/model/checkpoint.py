@@ -13,11 +13,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from bge_rerank_integrations.errors import CheckpointError
+from bge_rerank_integrations.model.chat_template import ChatTemplate
 from bge_rerank_integrations.model.json_file import read_json
 from bge_rerank_integrations.model.recognise import describe_folder
 from bge_rerank_integrations.model.sentence_transformers import SavedSettings, read_settings
 from bge_rerank_integrations.model.tensor_files import Stored, TensorFiles, TensorSource
-from bge_rerank_integrations.model.tokenizer_files import TokenizerFiles
+from bge_rerank_integrations.model.tokenizer_files import SPECIAL_TOKENS, TokenizerFiles
 from bge_rerank_integrations.once import once
 
 Config = TypeVar("Config", bound="CheckpointConfig")
@@ -123,6 +124,16 @@ class Checkpoint:
     def tokenizer(self) -> Tokenizer:
         """With truncation and padding off."""
         return self.tokenizer_files.tokenizer
+
+    @once
+    def chat_template(self) -> ChatTemplate | None:
+        """The folder's chat template, unless sentence-transformers' files say that texts go in without it."""
+        files, settings = self.tokenizer_files, self.settings
+        if files.chat_template is None or not settings.uses_template:
+            return None
+        tokens = {name: files.special_token(name) for name in SPECIAL_TOKENS if name in files.settings}
+        variables = {**{name: token for name, token in tokens.items() if token}, **settings.template_variables}
+        return ChatTemplate(files.chat_template, f"{files.folder}'s chat template", settings.structured, variables)
 
     @property
     def tensors(self) -> Mapping[str, Stored]:

@@ -21,6 +21,7 @@ HUB_FILES = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "chat_template.jinja",
     "added_tokens.json",
     "sentencepiece.bpe.model",
     "tokenizer.model",

@@ -164,6 +164,8 @@ class DecoderInputs:
     prompt: list[int]
     query_instruction: str
     passage_instruction: str
+    room: int | None = None
+    """Tokens of query and passage together, where that is not as described."""
 
     def __post_init__(self) -> None:
         if self._room < 2:
@@ -175,6 +177,8 @@ class DecoderInputs:
     @property
     def _room(self) -> int:
         """Tokens of query and passage together."""
+        if self.room is not None:
+            return self.room
         return self.limits.passage + len(self.prompt) - len(self.bos)
 
     def encode(self, pairs: Sequence[Pair]) -> list[TokenSequence]:

@@ -7,7 +7,7 @@ does: what it would not read is not read here either.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,12 @@ class SavedSettings:
     query_prompt: str = ""
     """The text that is put before each query unless the caller says otherwise."""
     logit_score: LogitScore | None = None
+    uses_template: bool = True
+    """Whether texts go into the chat template if there is one."""
+    structured: bool = False
+    """Whether the template is given a message's content as a list of parts rather than a text."""
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    """What else the template is given."""
 
 
 def read_settings(folder: Path, config: Mapping[str, Any]) -> SavedSettings:
@@ -53,10 +59,17 @@ def read_settings(folder: Path, config: Mapping[str, Any]) -> SavedSettings:
     if settings.get("model_type") != "CrossEncoder":
         return SavedSettings(logit_score=logit_score)
     _check_activation(folder / "config_sentence_transformers.json", settings.get("activation_fn"))
+    transformer = _optional(folder / "sentence_bert_config.json")
+    modalities, processing = transformer.get("modality_config"), transformer.get("processing_kwargs")
+    message = modalities.get("message") if isinstance(modalities, dict) else {}
+    variables = processing.get("chat_template") if isinstance(processing, dict) else None
     return SavedSettings(
-        lowercase=bool(_optional(folder / "sentence_bert_config.json").get("do_lower_case", False)),
+        lowercase=bool(transformer.get("do_lower_case", False)),
         query_prompt=_default_prompt(folder / "config_sentence_transformers.json", settings),
         logit_score=logit_score,
+        uses_template=message is not None,
+        structured=isinstance(message, dict) and message.get("format") == "structured",
+        template_variables=variables if isinstance(variables, dict) else {},
     )
 
 

@@ -163,6 +163,19 @@ class TokenizerFiles:
             return "token_type_ids" in names
         return self.kind != "TokenizersBackend"  # of transformers 5, which gives them to no model unless they are named
 
+    @once
+    def chat_template(self) -> str | None:
+        """The source of the template that puts messages into one text; None where the folder has none."""
+        path = self.folder / "chat_template.jinja"
+        if path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace")
+        named = self.settings.get("chat_template")
+        if isinstance(named, list):  # several by name
+            named = next(
+                (one.get("template") for one in named if isinstance(one, dict) and one.get("name") == "default"), None
+            )
+        return named if isinstance(named, str) else None
+
     def pad_token(self) -> int | None:
         """The token that fills up batches elsewhere; None where no file names one."""
         named = self.special_token("pad_token")

@@ -25,14 +25,14 @@ _QUANTIZED = re.compile(
 class Target:
     """Where one tensor of the checkpoint goes: into `destination`, a view of a parameter.
 
-    `row` picks one row of the stored tensor (the one row of a vocabulary-sized head that is ever read). `destination`
-    may be None for a tensor that belongs to the model but is not needed, such as a layer past the cutoff; then only
-    `shape` counts.
+    `row` picks one row of the stored tensor, or several (those of a vocabulary-sized head that are ever read).
+    `destination` may be None for a tensor that belongs to the model but is not needed, such as a layer past the cutoff;
+    then only `shape` counts.
     """
 
     destination: Tensor | None
     shape: tuple[int, ...]
-    row: int | None = None
+    row: int | Sequence[int] | None = None
 
     @staticmethod
     def whole(destination: Tensor) -> Target:
@@ -40,7 +40,18 @@ class Target:
 
     @property
     def rows(self) -> slice:
-        return slice(None) if self.row is None else slice(self.row, self.row + 1)
+        """The rows to read: the picked ones and those between."""
+        picked = self._picked
+        return slice(min(picked), max(picked) + 1) if picked else slice(None)
+
+    def pick(self, read: Tensor) -> Tensor:
+        """The picked rows of those that were read."""
+        picked = self._picked
+        return read[[row - min(picked) for row in picked]] if len(picked) > 1 else read
+
+    @property
+    def _picked(self) -> Sequence[int]:
+        return () if self.row is None else (self.row,) if isinstance(self.row, int) else self.row
 
 
 def check_weights(checkpoint: Checkpoint, targets: Mapping[str, Target], ignored: Sequence[str]) -> None:
@@ -103,7 +114,7 @@ def load_weights(checkpoint: Checkpoint, targets: Mapping[str, Target], abandone
             raise ClosedError(f"loading {checkpoint.folder} was interrupted")
         destination = targets[name].destination
         assert destination is not None
-        destination.copy_(tensor.view(destination.shape))
+        destination.copy_(targets[name].pick(tensor).view(destination.shape))
         if not torch.isfinite(destination.sum(dtype=torch.float32)):
             raise WeightsError(
                 f"{checkpoint.folder}: {name} holds NaN or infinity in {str(destination.dtype).removeprefix('torch.')}"

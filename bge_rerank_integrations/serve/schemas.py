@@ -157,7 +157,7 @@ class Info(BaseModel):
     max_client_batch_size: int
     auto_truncate: bool
     version: str
-    family: str | None = Field(description="encoder, llm, layerwise or lightweight.")
+    family: str | None = Field(description="encoder, llm, layerwise, lightweight or classifier.")
     cutoff_layers: list[int] = Field(description="What cutoff_layer may be; empty where there is none.")
     models: list[str] = Field(description="All names that `model` may be.")
 

@@ -12,7 +12,7 @@ import torch
 
 from bge_rerank_integrations import Scorer, load_scorer
 from bge_rerank_integrations.errors import CheckpointError, OutOfMemory
-from bge_rerank_integrations.model import replica as replica_module
+from bge_rerank_integrations.model.families import base as base_module
 from tests.attack.conftest import LAYERWISE, in_thread
 
 PAIRS = [("q", "a"), ("q", "some words")]
@@ -81,7 +81,7 @@ def test_files_that_changed_are_not_mixed_in(
 def test_files_that_change_while_they_are_read(
     folder: Path, load: Callable[[], Scorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_weights = replica_module.load_weights
+    load_weights = base_module.load_weights
 
     def meanwhile(*given: object) -> None:
         load_weights(*given)  # type: ignore[arg-type]
@@ -89,7 +89,7 @@ def test_files_that_change_while_they_are_read(
 
     with load() as scorer:
         expected = scorer.score_pairs(PAIRS)
-        monkeypatch.setattr(replica_module, "load_weights", meanwhile)
+        monkeypatch.setattr(base_module, "load_weights", meanwhile)
         with pytest.raises(CheckpointError, match="were changed or moved"):
             scorer.score_layers(PAIRS, [layers()[-1]])
         assert scorer.score_pairs(PAIRS) == expected
@@ -133,7 +133,7 @@ def test_layers_that_do_not_fit_leave_batches_as_they_are(
         budget = scorer.stats().token_budget
         expected = scorer.score_pairs(PAIRS)
         tries: list[object] = []
-        monkeypatch.setattr(replica_module, "load_weights", lambda *_: (tries.append(1), fail()))
+        monkeypatch.setattr(base_module, "load_weights", lambda *_: (tries.append(1), fail()))
         with pytest.raises(OutOfMemory, match=f"{most} layers of .* do not fit") as told:
             scorer.score_layers(PAIRS * 20, [most])
         assert told.value.__cause__ is told.value.__context__ is None  # or the half-loaded model would live with it

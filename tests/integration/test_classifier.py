@@ -32,6 +32,7 @@ DECODER = {"num_key_value_heads": 2, "head_dim": 8}
 BASES: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 16},
     "bert": {},
+    "camembert": {"pad_token_id": 1, "max_position_embeddings": 130},
     "deberta-v2": {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"]},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     "electra": {"embedding_size": 16},
@@ -43,9 +44,10 @@ BASES: dict[str, dict[str, Any]] = {
     "mpnet": {"pad_token_id": 1, "max_position_embeddings": 130},
     "qwen2": DECODER,
     "qwen3": DECODER,
+    "roberta": {"pad_token_id": 1, "max_position_embeddings": 130},
     "xlm-roberta": {"pad_token_id": 1, "max_position_embeddings": 130},
 }
-NATIVE = ("bert", "xlm-roberta")
+NATIVE = ("bert", "camembert", "roberta", "xlm-roberta")
 CLASSES = {"distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer", "bert": "BertTokenizer"}
 
 
@@ -58,7 +60,7 @@ def write_words(folder: Path, model_type: str) -> None:
     tokenizer = Tokenizer(models.WordPiece(tokens, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    second = 0 if model_type in ("mpnet", "xlm-roberta", "modernbert") else 1
+    second = 0 if model_type in ("camembert", "mpnet", "roberta", "xlm-roberta", "modernbert") else 1
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair=f"[CLS] $A [SEP] $B:{second} [SEP]:{second}",
         special_tokens=[(name, tokens[name]) for name in ("[CLS]", "[SEP]")],

@@ -389,6 +389,13 @@ def test_models(bge_rerank: Run) -> None:
     assert bge_rerank("models", "--language", "klingon").returncode == 1
 
 
+def test_all_models(bge_rerank: Run) -> None:
+    finished = bge_rerank("models", "--all")
+    assert finished.returncode == 0
+    for part in ("Qwen 3", "gemma3_text", "ModernBERT", "classifier", "LogitScore", "LoRA adapter"):
+        assert part in finished.stdout
+
+
 def test_models_in_chinese(bge_rerank: Run) -> None:
     finished = bge_rerank("models", "--lang", "zh", "--language", "chinese")
     cells = re.sub(r"[\s│]", "", finished.stdout)

@@ -246,8 +246,8 @@ def test_ctrl_c_while_a_model_loads_ends_in_good_order() -> None:
 import signal, threading
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from bge_rerank_integrations import loading
-from bge_rerank_integrations.model import replica
-load_weights = replica.load_weights
+from bge_rerank_integrations.model.families import base
+load_weights = base.load_weights
 def interrupted(checkpoint, targets, abandoned):
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
     assert abandoned.wait(60)
@@ -255,7 +255,7 @@ def interrupted(checkpoint, targets, abandoned):
         load_weights(checkpoint, targets, abandoned)
     finally:
         print("stopped")
-replica.load_weights = interrupted
+base.load_weights = interrupted
 loading.load_scorer("demo")
 """
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

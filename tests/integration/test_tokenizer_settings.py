@@ -130,9 +130,9 @@ def test_the_logit_of_yes_is_what_the_llm_family_gives(copy: CopyOf, scorers: Ca
         assert scorer.score_pairs(pairs("france")) == scorers("llm").score_pairs(pairs("france"))
 
 
-@pytest.mark.parametrize(("true", "false"), [(yes_token(), 7), (7, None), ("Yes", None)])
-def test_other_logits_are_refused(copy: CopyOf, true: Any, false: Any) -> None:
-    fails(logit_score(copy("llm").folder, true, false), CheckpointError, "true_token", str(true))
+@pytest.mark.parametrize(("true", "false"), [("Yes", None), (5, "No"), (1500, None), (5, 1500), (-1, None)])
+def test_what_is_no_token_of_the_model_is_refused(copy: CopyOf, true: Any, false: Any) -> None:
+    fails(logit_score(copy("llm").folder, true, false), CheckpointError, "token")
 
 
 def test_logits_of_an_encoder_are_refused(copy: CopyOf) -> None:

@@ -14,7 +14,7 @@ from bge_rerank_integrations.model.families import FAMILIES
 
 def test_six_models_of_the_known_families() -> None:
     assert len({model.name for model in MODELS}) == 6
-    assert {model.family for model in MODELS} == set(FAMILIES)
+    assert {model.family for model in MODELS} == set(FAMILIES) - {"classifier"}  # which runs what others publish
 
 
 @pytest.mark.parametrize("language", ["english", "chinese", "multilingual"])

@@ -17,7 +17,7 @@ from bge_rerank_integrations.options import GROUPS, SECRETS, EngineSettings, Ran
 from tests.unit.test_structure import MODULES
 
 WRITTEN = ("options", "loading")
-USED = ("scorer", "model.inputs", "model.ruler", "model.families.*")
+USED = ("scorer", "model.inputs", "model.joined_inputs", "model.ruler", "model.families.*")
 RANKING_USED = {
     "long": ("bench.*", "evaluation.*", "model.*"),  # torch's integers, and a workload
     "window_overlap": ("rerank_fields", "evaluation.*"),

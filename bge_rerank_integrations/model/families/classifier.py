@@ -20,9 +20,10 @@ from torch.nn.utils.rnn import pad_sequence
 from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.errors import CheckpointError, DeviceError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint
+from bge_rerank_integrations.model.families.asking import find_template, templated
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
 from bge_rerank_integrations.model.families.labels import check_label_count, one_score
-from bge_rerank_integrations.model.inputs import EncoderInputs, EncoderTemplate, Limits
+from bge_rerank_integrations.model.inputs import EncoderInputs, EncoderTemplate, Limits, PairEncoder
 from bge_rerank_integrations.model.packing import PackedBatch
 from bge_rerank_integrations.options import ScoringOptions
 
@@ -100,7 +101,9 @@ class ClassifierFamily(Family):
                 "'float32' or 'bfloat16'"
             )
 
-    def inputs(self, options: ScoringOptions, limits: Limits) -> EncoderInputs:
+    def inputs(self, options: ScoringOptions, limits: Limits) -> PairEncoder:
+        if (template := find_template(self.checkpoint)) is not None:
+            return templated(self.checkpoint, template, options, limits, causal=False)
         tokenizer, prompt = self.checkpoint.tokenizer, self.checkpoint.settings.query_prompt
         return EncoderInputs(
             tokenizer,

@@ -14,7 +14,7 @@ from bge_rerank_integrations.errors import CheckpointError, OptionError
 from bge_rerank_integrations.model.checkpoint import CheckpointConfig, Count, Epsilon, Positive, Size
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
 from bge_rerank_integrations.model.families.rotations import Rotation, read_rotations
-from bge_rerank_integrations.model.inputs import DecoderInputs, Limits, tokenize
+from bge_rerank_integrations.model.inputs import DecoderInputs, Limits, PairEncoder, tokenize
 from bge_rerank_integrations.model.nn.activations import ACTIVATIONS
 from bge_rerank_integrations.model.nn.decoder import DecoderLayer, DecoderShape, DecoderStack
 from bge_rerank_integrations.model.nn.rotary import Rope
@@ -128,7 +128,7 @@ class DecoderFamily(Family):
             causal=True,
         )
 
-    def inputs(self, options: ScoringOptions, limits: Limits) -> DecoderInputs:
+    def inputs(self, options: ScoringOptions, limits: Limits) -> PairEncoder:
         checkpoint = self.checkpoint
         prompt = self.default_prompt if options.prompt is None else PROMPTS.get(options.prompt, options.prompt)
         separator, prompt_ids = tokenize(checkpoint.tokenizer, [SEPARATOR, prompt])
@@ -149,12 +149,17 @@ class DecoderFamily(Family):
 
     def check_tensors(self) -> None:
         super().check_tensors()
-        if prompt := self.checkpoint.settings.query_prompt:
+        if (prompt := self.checkpoint.settings.query_prompt) and self.asks_itself:
             raise CheckpointError(
                 f"{self.checkpoint.folder}: config_sentence_transformers.json puts the prompt {prompt!r} before each "
                 f"query, which the {self.name} family, with a prompt of its own, cannot: remove default_prompt_name "
                 "there, and give query_instruction instead if it is to be so"
             )
+
+    @property
+    def asks_itself(self) -> bool:
+        """Whether the prompt is the family's own."""
+        return True
 
     def yes_token(self) -> int:
         """The first token of "Yes", whose logit the score is where the head has a row for every token."""

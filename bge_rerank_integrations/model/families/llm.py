@@ -13,11 +13,15 @@ from torch import Tensor, nn
 from bge_rerank_integrations.engine.work import Recipe
 from bge_rerank_integrations.errors import CheckpointError, UnknownFamilyError, WeightsError
 from bge_rerank_integrations.model.checkpoint import Checkpoint, is_classifier, ties_head
+from bge_rerank_integrations.model.families.asking import Asking, find_asking
 from bge_rerank_integrations.model.families.bases import BASES, Base
 from bge_rerank_integrations.model.families.decoder_base import DecoderFamily, DecoderModel, dot
+from bge_rerank_integrations.model.inputs import Limits, PairEncoder
 from bge_rerank_integrations.model.packing import PackedBatch
 from bge_rerank_integrations.model.sentence_transformers import LogitScore
 from bge_rerank_integrations.model.weights import Target
+from bge_rerank_integrations.once import once
+from bge_rerank_integrations.options import ScoringOptions
 from bge_rerank_integrations.prompts import PROMPTS
 
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
@@ -39,8 +43,32 @@ class LLMFamily(DecoderFamily):
         self.config: Base = checkpoint.read_config(BASES[checkpoint.model_type])
         self.tied = ties_head(checkpoint.config)
 
+    @once
+    def asking(self) -> Asking | None:
+        """What the model is asked, where that is not the publisher's prompt."""
+        return find_asking(self.checkpoint, LogitScore(self.yes_token(), None), self.default_prompt)
+
+    @property
+    def asks_itself(self) -> bool:
+        return self.asking is None
+
+    @property
+    def score_tokens(self) -> LogitScore:
+        """The tokens whose logits make the score."""
+        score = LogitScore(self.yes_token(), None) if self.asking is None else self.asking.score
+        for token in (score.true_token, score.false_token):
+            if token is not None and not 0 <= token < self.config.vocab_size:
+                raise CheckpointError(
+                    f"{self.checkpoint.folder}: the score is read at token {token}, which is not one of the model's "
+                    f"{self.config.vocab_size}"
+                )
+        return score
+
+    def inputs(self, options: ScoringOptions, limits: Limits) -> PairEncoder:
+        return super().inputs(options, limits) if self.asking is None else self.asking.inputs(options, limits)
+
     def build(self, depth: int) -> LLMModel:
-        return LLMModel(self.config, depth, self.yes_token(), tied=self.tied)
+        return LLMModel(self.config, depth, self.score_tokens, tied=self.tied)
 
     def first_token(self) -> int | None:
         first = super().first_token()
@@ -48,12 +76,7 @@ class LLMFamily(DecoderFamily):
 
     def check_tensors(self) -> None:
         super().check_tensors()
-        checkpoint, yes = self.checkpoint, self.yes_token()
-        if (score := checkpoint.settings.logit_score) is not None and score != LogitScore(yes, None):
-            raise CheckpointError(
-                f"{checkpoint.folder}: modules.json scores with {score}, but the {self.name} family with the logit of "
-                f"'Yes' alone, which is token {yes}: use sentence-transformers for this model"
-            )
+        checkpoint, tokens = self.checkpoint, self.score_tokens
         if any(name.startswith("lm_head.0.") for name in checkpoint.tensors):
             raise UnknownFamilyError(
                 f"{checkpoint.folder} has heads after several layers, as only models of the layerwise and lightweight "
@@ -65,7 +88,7 @@ class LLMFamily(DecoderFamily):
                     f"{checkpoint.folder} lacks {HEAD}, but config.json has tie_word_embeddings false, so that the "
                     "embeddings are not the head: use the complete model"
                 )
-        elif self.tied and self._differ(yes):
+        elif self.tied and self._differ(tokens.true_token):
             raise WeightsError(
                 f"{checkpoint.folder}: config.json has tie_word_embeddings true, or does not say, so that the "
                 f"embeddings are the head; but {HEAD} differs from them: set it to false to use {HEAD}"
@@ -83,28 +106,31 @@ class LLMFamily(DecoderFamily):
 
 
 class LLMModel(DecoderModel):
-    """The stack and one row of the head: the logits of the 256,000 other tokens are never worked out."""
+    """The stack and one row of the head, or two: the logits of the 256,000 other tokens are never worked out."""
 
     ignored = (*DecoderModel.ignored, re.escape(HEAD))  # a tied head may be written out as well
 
-    def __init__(self, config: Base, depth: int, yes: int, *, tied: bool) -> None:
+    def __init__(self, config: Base, depth: int, tokens: LogitScore, *, tied: bool) -> None:
         super().__init__(config.stack_shape(depth), config.num_hidden_layers)
         self.config = config
-        self.yes = yes
-        self.row = None if tied else nn.Parameter(torch.empty(1, config.hidden_size))
+        self.tokens = [token for token in (tokens.true_token, tokens.false_token) if token is not None]
+        self.rows = None if tied else nn.Parameter(torch.empty(len(self.tokens), config.hidden_size))
 
     def score(self, batch: PackedBatch, recipe: Recipe) -> Tensor:
-        config = self.config
-        stream = self.stack.embed(batch.ids, batch.layout, config.attn_logit_softcapping)
+        stream = self.stack.embed(batch.ids, batch.layout, self.config.attn_logit_softcapping)
         states = self.stack.finish(self.stack.run_to_last(stream, 0, self.all_layers))
-        row = self.stack.words.weight[self.yes : self.yes + 1] if self.row is None else self.row
-        scores = dot(states, row)[:, None] * config.logit_scale
-        cap = config.final_logit_softcapping
-        return scores if cap is None else cap * torch.tanh(scores / cap)
+        true, *false = (self._logit(states, nth) for nth in range(len(self.tokens)))
+        return (true - false[0] if false else true)[:, None]
+
+    def _logit(self, states: Tensor, nth: int) -> Tensor:
+        """The logit of one of the tokens. *Shape:* (sequences, width) -> (sequences,)"""
+        place, rows = (self.tokens[nth], self.stack.words.weight) if self.rows is None else (nth, self.rows)
+        logit = dot(states, rows[place : place + 1]) * self.config.logit_scale
+        cap = self.config.final_logit_softcapping
+        return logit if cap is None else cap * torch.tanh(logit / cap)
 
     def targets(self) -> dict[str, Target]:
         targets = self.stack_targets()
-        if self.row is not None:
-            vocabulary, width = self.stack.words.weight.shape
-            targets[HEAD] = Target(self.row, (vocabulary, width), row=self.yes)
+        if self.rows is not None:
+            targets[HEAD] = Target(self.rows, tuple(self.stack.words.weight.shape), row=self.tokens)
         return targets
