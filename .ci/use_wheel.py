@@ -29,13 +29,15 @@ NEEDS_AN_EXTRA = {
     "serve",
 }
 """What must not import without extras; the command line is tried afterwards, with its own."""
+NEEDS_TRITON = {"model.nn.fused.kernels", "model.nn.fused.operators"}
+"""What only GPUs import: Triton comes with a torch that is built for CUDA."""
 
 
 def modules() -> list[str]:
     """Every module but the command line's, as named in the package; a folder that needs an extra counts as one."""
     found = walk_packages(bge_rerank_integrations.__path__, f"{NAME}.")
     names = [module.name.removeprefix(f"{NAME}.") for module in found]
-    return [name for name in names if name.split(".")[0] not in ("cli", "__main__")]
+    return [name for name in names if name.split(".")[0] not in ("cli", "__main__") and name not in NEEDS_TRITON]
 
 
 def refusal(module: str) -> str:
