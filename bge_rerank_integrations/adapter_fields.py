@@ -177,7 +177,7 @@ class ScorerFields(_Options):
         """A list, as it is read back from JSON."""
         if whole_number(value) is not None:
             return [value]
-        return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else value
+        return list_of(value)
 
     @field_validator("family")
     @classmethod
@@ -359,6 +359,11 @@ def _said(error: Any) -> str:
     name = error["loc"][0]
     value = "" if name in SECRETS else f"={describe(error['input'])}"
     return f"{name}{value}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def list_of(value: object) -> object:
+    """What holds several values, as the list that is read back from JSON; anything else as it is."""
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else value
 
 
 def count_of(value: object, name: str) -> object:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
 
-from bge_rerank_integrations.adapter_fields import ScorerFields, count_of, field_of
+from bge_rerank_integrations.adapter_fields import ScorerFields, count_of, field_of, list_of
 from bge_rerank_integrations.option_values import share_of
 from bge_rerank_integrations.options import RankingOptions, names, pick
 from bge_rerank_integrations.ranking import check_threshold
@@ -69,8 +69,7 @@ class RerankFields(_RankingFields):
     @field_validator("metadata_fields", mode="before")
     @classmethod
     def _as_keys(cls, value: object) -> object:
-        """A list, as it is read back from JSON."""
-        return list(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else value
+        return list_of(value)
 
     @model_validator(mode="after")
     def _check_ranking(self) -> RerankFields:

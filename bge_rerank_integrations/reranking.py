@@ -142,10 +142,11 @@ class Plan:
         plan = Plan(passages, options, [], [], [])
         for i in kept:
             text, head = passages[i].text, passages[i].head
-            cut = windows(text, short_head(head, room, ruler), room, options.window_overlap, options.max_windows, ruler)
+            short = short_head(head, room, ruler)
+            cut = windows(text, short, room, options.window_overlap, options.max_windows, ruler)
             whole = cut == [(0, len(text))]
             for start, end in cut:
-                plan.texts.append((head if whole else short_head(head, room, ruler)) + text[start:end])
+                plan.texts.append((head if whole else short) + text[start:end])
                 plan.passage_of.append(i)
                 plan.spans.append((start, end))
         return plan

@@ -31,12 +31,17 @@ def show(report: Report, console: Console) -> None:
     console.print(_load_before(report), highlight=False)
     for work in report.work:
         table = _table(report, work)
-        table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
-        console.print(table, crop=False, soft_wrap=True)  # a narrow terminal folds lines, which can be read, not cells
+        print_table(table, console)
         for line in (*_load_during(report, work), *_doubts(report, work)):
             console.print(line, highlight=False)
     for line in (*_problems(report), *_legend(report)):
         console.print(line, highlight=False)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table as wide as it is: a narrow terminal folds lines, which can be read, not cells."""
+    table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.print(table, crop=False, soft_wrap=True)
 
 
 def _heading(report: Report) -> str:

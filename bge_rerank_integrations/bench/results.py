@@ -7,8 +7,12 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bge_rerank_integrations.bench.load import Load
+import torch
+
+from bge_rerank_integrations.bench.load import Load, averages, cores
 from bge_rerank_integrations.bench.verdict import Comparison, compare, quartiles
+from bge_rerank_integrations.bench.workloads import Plan
+from bge_rerank_integrations.machine import hardware, versions
 
 
 @dataclass
@@ -77,6 +81,39 @@ class Report:
     """What others used before anything was timed: while everything was loaded."""
     work: list[Work]
     timings: list[Timing]
+
+    @classmethod
+    def made_here(
+        cls,
+        plan: Plan,
+        loading: Load,
+        load_average: tuple[float, ...] | None,
+        *,
+        model: str,
+        family: str | None,
+        device: str,
+        dtype: str | None,
+        work: list[Work],
+        timings: list[Timing],
+    ) -> Report:
+        """A report of what was just timed, with this machine, its versions and its load now."""
+        return cls(
+            model=model,
+            family=family,
+            device=device,
+            dtype=dtype,
+            hardware=hardware(),
+            threads=torch.get_num_threads(),
+            cores=len(cores()),
+            versions=versions(),
+            rounds=plan.rounds,
+            beside=plan.beside,
+            load_average=load_average,
+            load_average_after=averages(),
+            loading=loading,
+            work=work,
+            timings=timings,
+        )
 
     def timings_of(self, workload: str) -> list[Timing]:
         """The timings of a workload. The first is what the others are compared with."""

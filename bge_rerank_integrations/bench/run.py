@@ -23,7 +23,6 @@ from bge_rerank_integrations.bench.shapes import PREFIX, write_random
 from bge_rerank_integrations.bench.workloads import WORKLOADS, Plan, Source
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.loading import Resolved, resolve
-from bge_rerank_integrations.machine import hardware, versions
 from bge_rerank_integrations.model.devices import dtype_name
 from bge_rerank_integrations.options import ModelSource, Placement, ScoringOptions
 from bge_rerank_integrations.scorer import limits
@@ -97,20 +96,14 @@ def benchmark(
                 say=say,
             )
             timings += [Timing(peer, name, problem=problem) for peer, problem in problems.items()]
-        return Report(
+        return Report.made_here(
+            plan,
+            loading[0],
+            averages,
             model=model,
             family=family.name,
             device=torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else str(chosen),
             dtype=kind,
-            hardware=hardware(),
-            threads=torch.get_num_threads(),
-            cores=len(load.cores()),
-            versions=versions(),
-            rounds=plan.rounds,
-            beside=plan.beside,
-            load_average=averages,
-            load_average_after=load.averages(),
-            loading=loading[0],
             work=work,
             timings=timings,
         )

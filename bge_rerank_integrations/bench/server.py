@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-
 from bge_rerank_integrations.bench import load, peers
 from bge_rerank_integrations.bench.busy import BusyProcesses
 from bge_rerank_integrations.bench.results import Report, Work
 from bge_rerank_integrations.bench.rounds import Clock, Say, measure
 from bge_rerank_integrations.bench.workloads import WORKLOADS, Plan, Source
 from bge_rerank_integrations.loading import load_scorer, resolve
-from bge_rerank_integrations.machine import hardware, versions
 from bge_rerank_integrations.options import ModelSource, Placement, Scale
 from bge_rerank_integrations.protocol import ScorerProtocol
 from bge_rerank_integrations.ranking import Pair
@@ -105,20 +102,14 @@ def benchmark_server(
                 problem=lambda name, expected, scores: None,
                 say=say,
             )
-        return Report(
+        return Report.made_here(
+            plan,
+            loading[0],
+            averages,
             model=address,  # which has no secrets: load_scorer refuses those
             family=None,
             device=f"server, dialect {dialect}",
             dtype=None,
-            hardware=hardware(),
-            threads=torch.get_num_threads(),
-            cores=len(load.cores()),
-            versions=versions(),
-            rounds=plan.rounds,
-            beside=plan.beside,
-            load_average=averages,
-            load_average_after=load.averages(),
-            loading=loading[0],
             work=work,
             timings=timings,
         )

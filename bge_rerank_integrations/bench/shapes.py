@@ -16,7 +16,6 @@ from bge_rerank_integrations.model.checkpoint import Checkpoint
 from bge_rerank_integrations.model.families import family_class
 
 PREFIX = "random:"
-SPECIAL_TOKENS = {"bos": "s", "pad": "pad", "eos": "/s", "unk": "unk", "mask": "mask"}
 
 
 def _encoder(width: int, layers: int, positions: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bge_rerank_integrations.cli.options import ApiKeyOption, DeviceOption, DialectOption, ServedModelOption
+from bge_rerank_integrations.cli.options import ApiKeyOption, DeviceOption, DialectOption, ServedModelOption, key_for
 from bge_rerank_integrations.errors import OptionError
 from bge_rerank_integrations.terminal import escape
 
@@ -76,7 +76,7 @@ def bench(
                 workloads.split(","),
                 dialect=dialect,
                 served_model=served_model,
-                api_key=api_key if dialect else None,  # the environment may have one that is of no concern here
+                api_key=key_for(dialect, api_key),
                 rounds=rounds,
                 scale=scale,
                 beside=beside,

@@ -18,3 +18,8 @@ DialectOption = Annotated[
 ]
 ServedModelOption = Annotated[str | None, typer.Option(help="The model's name at the server.")]
 ApiKeyOption = Annotated[str | None, typer.Option(envvar=API_KEY_VARIABLE, show_envvar=True, help="For the server.")]
+
+
+def key_for(dialect: str | None, api_key: str | None) -> str | None:
+    """The key for a server. A model that runs here needs none: the environment may have one that is of no concern."""
+    return api_key if dialect else None

@@ -19,6 +19,7 @@ from bge_rerank_integrations.cli.options import (
     EncodingOption,
     ModelOption,
     ServedModelOption,
+    key_for,
 )
 from bge_rerank_integrations.cli.texts import Entry, Reader, Split
 from bge_rerank_integrations.errors import DataError, OptionError
@@ -124,7 +125,7 @@ def rank(
         model,
         dialect=dialect,
         served_model=served_model,
-        api_key=api_key if dialect else None,  # the environment may have one that is of no concern here
+        api_key=key_for(dialect, api_key),
         devices=device,
         dtype=dtype,
         max_length=max_length,
@@ -146,7 +147,6 @@ def rank(
         plan = Plan.of(query, passages, ranking, scorer)
         task = progress.add_task("scoring", total=len(plan.texts))
         told = scorer.rank(query, plan.texts, on_progress=lambda done, _: progress.update(task, completed=done))
-    found = plan.ranking(told, Cut.checked(None, None, scale))  # type: ignore[arg-type]  # checked by now
     ranked = plan.ranking(told, Cut.checked(top_n or None, threshold, scale))  # type: ignore[arg-type]
     if cut := getattr(scorer, "truncated_pairs", 0):
         messages.print(
@@ -154,11 +154,12 @@ def rank(
             "not read: use --long windows.",
             highlight=False,
         )
-    if not found:
-        messages.print("No text has a word, and --blank drop leaves them out: nothing to rank.", highlight=False)
-        return
-    best = max(one.rerank_score for one in found)
     if not ranked:
+        found = plan.ranking(told, Cut.checked(None, None, scale))  # type: ignore[arg-type]  # checked by now
+        if not found:
+            messages.print("No text has a word, and --blank drop leaves them out: nothing to rank.", highlight=False)
+            return
+        best = max(one.rerank_score for one in found)
         messages.print(f"No text scores {threshold} or more: the best has {best:.3f}.", highlight=False)
     elif as_json:
         _print_json(entries, ranked, field)

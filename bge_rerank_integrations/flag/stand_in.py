@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from bge_rerank_integrations.loading import Resolved
-
-SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+from bge_rerank_integrations.model.tokenizer_files import SPECIAL_TOKENS
 
 
 class ModelConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from bge_rerank_integrations.errors import OutOfMemory
 from bge_rerank_integrations.model.families.base import Dimensions, Family, RerankModel
@@ -24,7 +25,7 @@ def check_room(model: RerankModel, family: Family, device: torch.device, free: i
     Raises:
         OutOfMemory: says how much is needed and what needs less.
     """
-    weights = sum(parameter.nbytes for parameter in model.parameters())
+    weights = weight_bytes(model)
     dtype = next(model.parameters()).dtype
     needed = weights + FEWEST_TOKENS * token_bytes(family.dimensions, dtype.itemsize)
     if needed <= free:
@@ -36,6 +37,11 @@ def check_room(model: RerankModel, family: Family, device: torch.device, free: i
         f"{weights / GB:.1f} GB are weights, and {free / GB:.1f} GB are free on {device}: choose "
         f"{', or '.join([*less, 'another device with devices=...'])}"
     )
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of a model's weights, whether they have memory or not."""
+    return sum(parameter.nbytes for parameter in model.parameters())
 
 
 def affordable_tokens(free: int, dimensions: Dimensions, itemsize: int) -> int:

@@ -11,24 +11,25 @@ pytestmark = [
     pytest.mark.cuda_trace,
     pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="an interpreted kernel is not compiled"),
 ]
+NORMED = ("hidden", "added", "post", "weight", "out")
 NORM = {"width": "i32", "scale": "fp32", "offset": "fp32", "eps": "fp32"}
 ROTATE = {"some_row": "i32", "others_row": "i32", "some_heads": "i32", "others_heads": "i32"}
 CASES: dict[str, tuple[str, tuple[str, ...], dict[str, str], dict[str, Any]]] = {
     "rms_norm": (
         "rms_norm_kernel",
-        ("hidden", "added", "post", "weight", "out"),
+        NORMED,
         NORM,
         {"ADD": False, "POST": False, "NORM": True, "BLOCK": 4096},
     ),
     "add_rms_norm": (
         "rms_norm_kernel",
-        ("hidden", "added", "post", "weight", "out"),
+        NORMED,
         NORM,
         {"ADD": True, "POST": True, "NORM": True, "BLOCK": 4096},
     ),
     "add_norm": (
         "rms_norm_kernel",
-        ("hidden", "added", "post", "weight", "out"),
+        NORMED,
         NORM,
         {"ADD": True, "POST": True, "NORM": False, "BLOCK": 2048},
     ),

@@ -14,9 +14,10 @@ from bge_rerank_integrations.options import RankingOptions, Scale, ScoringOption
 from bge_rerank_integrations.ranking import Pair, Ranked, rank, scaled
 from bge_rerank_integrations.reranking import Reranked, arerank, rerank
 from bge_rerank_integrations.text_choice import Passage, heads
+from tests.unit.test_protocol import ByLength
 
 
-class Letters:
+class Letters(ByLength):
     """A scorer by the number of letters: a longer text is the better one."""
 
     def __init__(self, scale: Scale = "logit") -> None:
@@ -35,20 +36,6 @@ class Letters:
     ) -> list[Ranked]:
         self.read += texts
         return rank([len(text) for text in texts], top_n, score_threshold, self.options.scale)
-
-    async def ascore(self, query: str, texts: Sequence[str]) -> list[float]:
-        return self.score(query, texts)
-
-    async def ascore_pairs(self, pairs: Iterable[Pair]) -> list[float]:
-        return self.score_pairs(pairs)
-
-    async def arank(
-        self, query: str, texts: Sequence[str], top_n: int | None = None, score_threshold: float | None = None
-    ) -> list[Ranked]:
-        return self.rank(query, texts, top_n, score_threshold)
-
-    def close(self) -> None:
-        pass
 
 
 def order(texts: Iterable[str], top_n: int | None = None, scorer: Letters | None = None, **options: Any) -> list[int]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from bge_rerank_integrations.bench.roofline.cards import Card
 from bge_rerank_integrations.bench.roofline.price import Price, price
@@ -21,7 +20,7 @@ from bge_rerank_integrations.engine.work import TokenSequence, in_order
 from bge_rerank_integrations.loading import resolve
 from bge_rerank_integrations.model.devices import dtype_name
 from bge_rerank_integrations.model.families.base import Family, RerankModel
-from bge_rerank_integrations.model.memory import CUDA_TOKEN_BUDGET
+from bge_rerank_integrations.model.memory import CUDA_TOKEN_BUDGET, weight_bytes
 from bge_rerank_integrations.model.nn.fused.layers import Operators, fuse
 from bge_rerank_integrations.model.nn.fused.probe import load
 from bge_rerank_integrations.options import ModelSource, Placement, ScoringOptions
@@ -125,7 +124,7 @@ def estimate_sequences(
         by_kind=dict(by_kind),
         host=sum(one.host for one in prices),
         of_peak=sum(one.flops for one in prices) / seconds / (card.tflops * 1e12),
-        weights=_weights(model),
+        weights=weight_bytes(model),
         activations=max(traced.activations for traced in traces),
     )
 
@@ -141,7 +140,3 @@ def _batches(sequences: Sequence[TokenSequence]) -> list[list[TokenSequence]]:
         batches[-1].append(sequence)
         tokens += len(sequence.ids)
     return batches
-
-
-def _weights(model: nn.Module) -> int:
-    return sum(parameter.nbytes for parameter in model.parameters())

@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bge_rerank_integrations.bench.report import print_table
 from bge_rerank_integrations.bench.roofline.cards import Card
 from bge_rerank_integrations.bench.roofline.estimate import Estimate
 from bge_rerank_integrations.bench.roofline.price import FLOOR, LAUNCH, PART_OF_PEAK
@@ -47,8 +48,7 @@ def show(model: str, dtype: str, card: Card, estimates: Sequence[Estimate], cons
             f"{one.of_peak:.0%}",
             f"{(one.weights + one.activations) / 1e9:.1f} GB",
         )
-    table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
-    console.print(table, crop=False, soft_wrap=True)
+    print_table(table, console)
     for line in assumptions(card):
         console.print(line, highlight=False, soft_wrap=True)
     if card.memory_gb is not None:

@@ -47,6 +47,21 @@ def layer_norm_kernel(added, residual, weight, bias, out, width, eps, BLOCK: tl.
 
 
 @triton.jit
+def turn_heads(row, count, c, s, HALF: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_HALF: tl.constexpr):
+    """All heads of one token, from `row` on, by its cosines and sines."""
+    columns = tl.arange(0, BLOCK_HALF)
+    heads = tl.arange(0, BLOCK_HEADS)[:, None]
+    place = heads * 2 * HALF + columns[None, :]
+    for first in range(0, count, BLOCK_HEADS):
+        inside = (heads + first < count) & (columns < HALF)[None, :]
+        left = row + first * 2 * HALF + place
+        a = tl.load(left, mask=inside, other=0.0).to(tl.float32)
+        b = tl.load(left + HALF, mask=inside, other=0.0).to(tl.float32)
+        tl.store(left, (a * c - b * s).to(row.dtype.element_ty), mask=inside)
+        tl.store(left + HALF, (b * c + a * s).to(row.dtype.element_ty), mask=inside)
+
+
+@triton.jit
 def rotate_kernel(
     some, others, cos, sin, some_row, others_row, some_heads, others_heads,
     HALF: tl.constexpr, BLOCK_HEADS: tl.constexpr, BLOCK_HALF: tl.constexpr,
@@ -54,24 +69,10 @@ def rotate_kernel(
     """One token: all of its heads in `some`, then all in `others`, if there are any."""
     token = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK_HALF)
-    heads = tl.arange(0, BLOCK_HEADS)[:, None]
     c = tl.load(cos + token * 2 * HALF + columns, mask=columns < HALF, other=0.0).to(tl.float32)[None, :]
     s = tl.load(sin + token * 2 * HALF + columns, mask=columns < HALF, other=0.0).to(tl.float32)[None, :]
-    place = heads * 2 * HALF + columns[None, :]
-    for first in range(0, some_heads, BLOCK_HEADS):
-        inside = (heads + first < some_heads) & (columns < HALF)[None, :]
-        left = some + token * some_row + first * 2 * HALF + place
-        a = tl.load(left, mask=inside, other=0.0).to(tl.float32)
-        b = tl.load(left + HALF, mask=inside, other=0.0).to(tl.float32)
-        tl.store(left, (a * c - b * s).to(some.dtype.element_ty), mask=inside)
-        tl.store(left + HALF, (b * c + a * s).to(some.dtype.element_ty), mask=inside)
-    for first in range(0, others_heads, BLOCK_HEADS):
-        inside = (heads + first < others_heads) & (columns < HALF)[None, :]
-        left = others + token * others_row + first * 2 * HALF + place
-        a = tl.load(left, mask=inside, other=0.0).to(tl.float32)
-        b = tl.load(left + HALF, mask=inside, other=0.0).to(tl.float32)
-        tl.store(left, (a * c - b * s).to(others.dtype.element_ty), mask=inside)
-        tl.store(left + HALF, (b * c + a * s).to(others.dtype.element_ty), mask=inside)
+    turn_heads(some + token * some_row, some_heads, c, s, HALF, BLOCK_HEADS, BLOCK_HALF)
+    turn_heads(others + token * others_row, others_heads, c, s, HALF, BLOCK_HEADS, BLOCK_HALF)
 
 
 @triton.jit
