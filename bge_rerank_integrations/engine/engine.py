@@ -171,8 +171,10 @@ def _stop(
         return
     tokenizing.shutdown(wait=False)
     queue.close()
+    # the garbage collector may call this in a worker, while that has a lock which the others need to end
+    waits = threading.current_thread() not in threads
     for thread in threads:
-        if thread.ident is not None and thread is not threading.current_thread():
+        if waits and thread.ident is not None:
             thread.join()
     if hook is not None:
-        hook.close(HOOK_SECONDS)
+        hook.close(HOOK_SECONDS if waits else 0)

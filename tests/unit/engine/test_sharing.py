@@ -148,3 +148,22 @@ def test_several_devices_or_one_worker_never_ask_for_all_cores(engine_of: Callab
         for _ in range(10):
             submit(engine, [5]).future.result(LONG)
         assert [adder.whole for adder in adders] == [[]] * len(adders)
+
+
+def test_a_worker_that_closes_its_engine_waits_for_no_other(engine_of: Callable[..., Engine]) -> None:
+    """The garbage collector may do it, at any moment: also while the worker has the lock that the others wait for."""
+    adder = Adder(2)
+    engine = engine_of([adder], max_queued_tokens=1)
+    adder.go.clear()
+    for number in (1, 2):
+        submit(engine, [number])
+        adder.starts.get(timeout=LONG)
+    submit(engine, [3])
+    last = submit(engine, [4])
+    assert not last.admitted.done()
+    last.admitted.add_done_callback(lambda _: engine.close())  # by a worker, inside the queue
+    adder.go.set()
+    for thread in engine._threads:
+        thread.join(LONG)
+        assert not thread.is_alive()
+    assert adder.closed
